@@ -1,0 +1,215 @@
+"""The command line: ``linewise serve`` and ``linewise read``.
+
+Heavy imports happen inside the commands, so that ``linewise --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from model import Reading
+
+    from service.engine import LineReader
+    from service.images import ImageLimits, UprightImage
+    from service.settings import Settings
+
+app = typer.Typer(
+    name="linewise",
+    help="Reads lines of text in pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+READ_BATCH = 16  # images decoded and read together: enough to fill a batch, few enough to stay small in memory
+MANY = 5  # more images than this get a progress bar
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
+
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Torch device, such as cpu or cuda:0; the GPU if there is one when left out.")
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.  [default: 8000]")] = None,
+    allow_anonymous: Annotated[
+        bool | None,
+        typer.Option("--allow-anonymous", help="Let anyone who reaches a public address use the service."),
+    ] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
+) -> None:
+    """Start the HTTP service; all its settings are LINEWISE_* environment variables, options here come first."""
+    import uvicorn
+
+    from service.app import create_app
+
+    settings = _settings(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
+    application = create_app(settings, _load(settings))
+    uvicorn.run(application, host=settings.host, port=settings.port, log_level=log_level, server_header=False)
+
+
+@app.command()
+def read(
+    images: Annotated[list[str], typer.Argument(help="Files, folders or patterns; - is standard input.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Print the text of each image: the bare text of a single one, else path, tab, text."""
+    settings = _settings(device=device, weights=weights)
+    sources = list(_sources(images))
+    if not sources:
+        _fail(f"no images in {', '.join(images)}", 1)
+    reader = _load(settings)
+    failed = False
+    with _progress(len(sources)) as advance:
+        for result in _read_all(reader, sources, settings.image_limits):
+            advance()
+            if isinstance(result, Failure):
+                failed = True
+                _complain(f"{result.source}: {result.reason}")
+            else:
+                typer.echo(_as_json(result) if as_json else _as_text(result, alone=len(sources) == 1))
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Success:
+    """An image that was read."""
+
+    source: str
+    image: UprightImage
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that was not, with one line that says why."""
+
+    source: str
+    reason: str
+
+
+def _settings(**given: object) -> Settings:
+    """The settings from options and environment; wrong ones end the program with one line."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings, explain
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        _fail(explain(error), 2)
+
+
+def _load(settings: Settings) -> LineReader:
+    """The recogniser; a checkpoint that cannot be used ends the program with one line."""
+    from model import CheckpointError
+
+    from service.app import load_reader
+
+    try:
+        return load_reader(settings)
+    except CheckpointError as error:
+        _fail(str(error), 1)
+
+
+def _sources(arguments: Iterable[str]) -> Iterator[str]:
+    """Every image that the arguments name, folders and patterns resolved, in a stable order."""
+    for argument in arguments:
+        path = Path(argument)
+        if argument == "-" or path.is_file():
+            yield argument
+        elif path.is_dir():
+            yield from (str(found) for found in sorted(path.rglob("*")) if found.suffix.lower() in SUFFIXES)
+        else:
+            matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
+            yield from matches or [argument]  # a name that nothing bears is reported when it is opened
+
+
+def _read_all(reader: LineReader, sources: list[str], limits: ImageLimits) -> Iterator[Success | Failure]:
+    """Read all images, a batch at a time, and give the results in order."""
+    for first in range(0, len(sources), READ_BATCH):
+        opened = [(source, _open(source, limits)) for source in sources[first : first + READ_BATCH]]
+        pictures = [image for _, image in opened if not isinstance(image, Failure)]
+        readings = iter(reader.read([picture.pixels for picture in pictures]) if pictures else [])
+        for source, image in opened:
+            yield image if isinstance(image, Failure) else Success(source, image, next(readings))
+
+
+def _open(source: str, limits: ImageLimits) -> UprightImage | Failure:
+    from service.errors import ServiceError
+    from service.images import decode
+
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return decode(data, limits)
+    except ServiceError as error:
+        return Failure(source, error.detail)
+    except OSError as error:
+        return Failure(source, (error.strerror or "cannot be opened") + ".")
+
+
+def _as_text(result: Success, *, alone: bool) -> str:
+    return result.reading.text if alone else f"{result.source}\t{result.reading.text}"
+
+
+def _as_json(result: Success) -> str:
+    image, reading = result.image, result.reading
+    return json.dumps(
+        {
+            "image": result.source,
+            "text": reading.text,
+            "confidence": round(reading.confidence, 4),
+            "confidence_min": round(reading.confidence_min, 4),
+            "width": image.width,
+            "height": image.height,
+        },
+        ensure_ascii=False,
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error for more than a few images, where someone can see it."""
+    if total <= MANY or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Standard output stays untouched by the bar unless both are the same screen; then the bar steps aside for lines.
+    same_screen = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=same_screen, transient=True) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"linewise: {message}", err=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _complain(message)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,112 @@
+"""A recogniser that needs no weights, and applications around it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from fastapi.testclient import TestClient
+from model import Character, Reading
+from PIL import Image, ImageDraw
+
+from service.app import create_app
+from service.settings import Settings
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class FakeReader:
+    """Reads the mean brightness of a picture, so that every picture has its own, checkable text."""
+
+    def __init__(self) -> None:
+        self.model_id = "fake"
+        self.revision = "sha256:00"
+        self.device = "cpu"
+        self.gate = threading.Event()
+        self.gate.set()
+        self.warm_gate = threading.Event()
+        self.warm_gate.set()
+        self.failure: Exception | None = None
+        self.threads: set[str] = set()
+        self.seen: list[Pixels] = []
+
+    def read(self, images: Sequence[Pixels]) -> list[Reading]:
+        self.threads.add(threading.current_thread().name)
+        assert self.gate.wait(30)
+        if self.failure is not None:
+            raise self.failure
+        self.seen.extend(images)
+        return [self.reading(image) for image in images]
+
+    def reading(self, image: Pixels) -> Reading:
+        text = "" if image.max() == 0 else f"{image.mean():.0f}"
+        spans = tuple(Character(letter, 0.9, 5.0 * i, 5.0 * i + 4.0) for i, letter in enumerate(text))
+        return Reading(text, 0.75, 0.5, spans)
+
+    def width_bucket(self, height: int, width: int) -> int:
+        return 64 * -(-width * 32 // (height * 64))
+
+    def warm_up(self) -> None:
+        assert self.warm_gate.wait(30)
+
+
+def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    """The bytes of a picture in a file format."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def draw_line(text: str = "INVOICE 1042", mode: str = "L", ink: Any = 0, paper: Any = 255) -> Image.Image:
+    """A picture of a line of text."""
+    image = Image.new(mode, (16 + 14 * len(text), 40), paper)
+    ImageDraw.Draw(image).text((8, 6), text, fill=ink, font_size=24)
+    return image
+
+
+def wait_until_ready(client: TestClient) -> None:
+    deadline = time.monotonic() + 30
+    while client.get("/healthz/ready").status_code != 200:
+        assert time.monotonic() < deadline, "never became ready"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def fake() -> FakeReader:
+    return FakeReader()
+
+
+@pytest.fixture
+def make_client(fake: FakeReader) -> Iterator[Callable[..., TestClient]]:
+    """Give clients of an application with the settings asked for; all are closed at the end."""
+    opened: list[TestClient] = []
+
+    def make(**settings: Any) -> TestClient:
+        client = TestClient(create_app(Settings(**settings), fake), raise_server_exceptions=False)
+        client.__enter__()
+        opened.append(client)
+        if fake.warm_gate.is_set():
+            wait_until_ready(client)
+        return client
+
+    yield make
+    fake.gate.set()
+    fake.warm_gate.set()
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(make_client: Callable[..., TestClient]) -> TestClient:
+    return make_client()
+
+
+@pytest.fixture
+def picture() -> bytes:
+    return encode(draw_line())

@@ -1,0 +1,129 @@
+"""``linewise read`` and ``linewise serve`` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model import CheckpointError
+from PIL import Image
+from typer.testing import CliRunner
+
+from service import cli
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch, fake: Any) -> None:
+    monkeypatch.setattr("service.app.load_reader", lambda settings: fake)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures of different brightness, one of them deeper down, and a file that is no picture."""
+    (tmp_path / "sub").mkdir()
+    for name, grey in {"b.png": 20, "a.jpg": 10, "sub/c.webp": 30}.items():
+        Image.new("L", (60, 40), grey).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def run(*arguments: str | Path, stdin: bytes | None = None) -> Any:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], input=stdin)
+
+
+def test_a_single_image_prints_its_bare_text(folder: Path) -> None:
+    result = run("read", folder / "b.png")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "20\n", "")
+
+
+def test_a_folder_is_read_in_order_with_names(folder: Path) -> None:
+    result = run("read", folder)
+    assert result.exit_code == 0
+    assert result.stdout == f"{folder}/a.jpg\t10\n{folder}/b.png\t20\n{folder}/sub/c.webp\t30\n"
+
+
+def test_a_pattern_that_the_shell_left_alone_is_resolved(folder: Path) -> None:
+    assert run("read", f"{folder}/*.png").stdout == "20\n"
+    assert run("read", f"{folder}/**/*.webp").stdout == "30\n"
+
+
+def test_standard_input_is_read(folder: Path) -> None:
+    result = run("read", "-", stdin=(folder / "b.png").read_bytes())
+    assert (result.exit_code, result.stdout) == (0, "20\n")
+
+
+def test_json_has_one_object_per_line(folder: Path) -> None:
+    lines = [json.loads(line) for line in run("read", "--json", folder / "b.png", folder / "a.jpg").stdout.splitlines()]
+    assert [line["text"] for line in lines] == ["20", "10"]
+    assert lines[0] == {
+        "image": f"{folder}/b.png",
+        "text": "20",
+        "confidence": 0.75,
+        "confidence_min": 0.5,
+        "width": 60,
+        "height": 40,
+    }
+
+
+def test_a_bad_file_gives_one_line_and_the_others_are_still_read(folder: Path) -> None:
+    (folder / "broken.png").write_bytes((folder / "b.png").read_bytes()[:40])
+    result = run("read", folder / "missing.png", folder / "broken.png", folder / "notes.txt", folder / "b.png")
+    assert result.exit_code == 1
+    assert result.stdout == f"{folder}/b.png\t20\n"
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        f"{folder}/missing.png",
+        f"{folder}/broken.png",
+        f"{folder}/notes.txt",
+    ]
+
+
+def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
+    for grey in range(1, 41):
+        Image.new("L", (60, 40), grey).save(tmp_path / f"{grey:03}.png")
+    result = run("read", tmp_path)
+    assert [line.split("\t")[1] for line in result.stdout.splitlines()] == [str(grey) for grey in range(1, 41)]
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    result = run("read", tmp_path)
+    assert (result.exit_code, result.stderr) == (1, f"linewise: no images in {tmp_path}\n")
+
+
+def test_an_unusable_checkpoint_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(settings: object) -> Any:
+        raise CheckpointError("weights/x: not a checkpoint")
+
+    monkeypatch.setattr("service.app.load_reader", broken)
+    for arguments in (("read", folder), ("serve",)):
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr) == (1, "linewise: weights/x: not a checkpoint\n")
+
+
+def test_serve_listens_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Any] = {}
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.update(options))
+    assert run("serve").exit_code == 0
+    assert (started["host"], started["port"]) == ("127.0.0.1", 8000)
+    assert run("serve", "--host", "0.0.0.0", "--allow-anonymous", "--port", "81").exit_code == 0
+    assert (started["host"], started["port"]) == ("0.0.0.0", 81)
+
+
+def test_serve_refuses_wrong_settings_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("serve", "--host", "0.0.0.0")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1 and "--allow-anonymous" in result.stderr
+    monkeypatch.setenv("LINEWISE_PORT", "many")
+    result = run("serve")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("linewise: LINEWISE_PORT: ")
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, service.cli; print(any(name in sys.modules for name in ('torch', 'cv2', 'fastapi', 'model')))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -1,0 +1,103 @@
+"""The service behind a real socket: what an in-process client cannot show."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from service.app import create_app
+from service.settings import Settings
+
+Serve = Callable[..., AbstractContextManager[int]]
+
+
+@pytest.fixture
+def serve(fake: Any) -> Serve:
+    """Give a context that runs the service on a free port of the loopback device."""
+
+    @contextlib.contextmanager
+    def run(**settings: Any) -> Iterator[int]:
+        config = uvicorn.Config(create_app(Settings(**settings), fake), port=0, log_config=None)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.002)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            while httpx2.get(f"http://127.0.0.1:{port}/healthz/ready").status_code != 200:
+                time.sleep(0.002)
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive(), "the server does not stop"
+
+    return run
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body of the answer on a raw connection."""
+    connection.settimeout(20)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return int(head.split()[1]), json.loads(body)
+
+
+def test_an_image_posted_over_the_wire_is_read(serve: Serve, picture: bytes, fake: Any) -> None:
+    with serve() as port:
+        response = httpx2.post(f"http://127.0.0.1:{port}/recognize", files={"file": picture})
+    assert response.status_code == 200
+    assert response.json()["text"] == fake.reading(fake.seen[0]).text
+
+
+def test_a_chunked_body_without_length_is_cut_off(serve: Serve) -> None:
+    with serve(max_body_bytes=10_000) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(11):
+            connection.sendall(b"3e8\r\n" + bytes(1000) + b"\r\n")
+        status, body = answer(connection)
+    assert (status, body["code"]) == (413, "body_too_large")
+
+
+def test_a_client_that_waits_for_100_continue_is_refused_before_it_sends(serve: Serve) -> None:
+    with serve(max_body_bytes=10_000) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(
+            b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\nExpect: 100-continue\r\n\r\n"
+        )
+        status, body = answer(connection)
+    assert (status, body["code"]) == (413, "body_too_large")
+
+
+def test_a_slow_upload_is_timed_out_and_others_are_served_meanwhile(serve: Serve, picture: bytes) -> None:
+    with serve(upload_timeout=0.3) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        url = f"http://127.0.0.1:{port}/recognize"
+        assert httpx2.post(url, content=picture).status_code == 200
+        status, body = answer(connection)
+    assert (status, body["code"]) == (408, "upload_timeout")
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(serve: Serve, picture: bytes) -> None:
+    with serve() as port:
+        for sent in (b"", b"abc"):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + sent)
+        url = f"http://127.0.0.1:{port}/recognize"
+        assert httpx2.post(url, content=picture).status_code == 200

@@ -1,0 +1,40 @@
+"""Settings come from the environment and are checked before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, explain
+
+
+def test_the_default_address_is_this_machine_only() -> None:
+    assert (Settings().host, Settings().port) == ("127.0.0.1", 8000)
+
+
+def test_the_environment_sets_every_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINEWISE_PORT", "9000")
+    monkeypatch.setenv("LINEWISE_MAX_PIXELS", "1000")
+    assert (Settings().port, Settings().image_limits.max_pixels) == (9000, 1000)
+
+
+def test_wrong_values_are_explained_in_one_line_without_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINEWISE_PORT", "secret-port")
+    monkeypatch.setenv("LINEWISE_MAX_BODY_BYTES", "-1")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    line = explain(caught.value)
+    assert "LINEWISE_PORT: " in line and "LINEWISE_MAX_BODY_BYTES: " in line
+    assert "\n" not in line and "secret" not in line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
+def test_a_public_address_needs_an_explicit_flag(host: str) -> None:
+    with pytest.raises(ValidationError, match="ALLOW_ANONYMOUS"):
+        Settings(host=host)
+    assert Settings(host=host, allow_anonymous=True).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_flag(host: str) -> None:
+    assert Settings(host=host).host == host
