@@ -1,0 +1,42 @@
+# syntax=docker/dockerfile:1
+#
+# CPU:  docker build -t linewise .
+# CUDA: docker build -t linewise --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# Run:  docker run --rm --read-only -p 127.0.0.1:8000:8000 linewise
+
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim AS build
+# A build of torch with a local version, such as 2.13.0+cpu, wins over the one of the same number on PyPI.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
+RUN python -m venv /opt/linewise
+ENV PATH=/opt/linewise/bin:${PATH}
+WORKDIR /src
+# Dependencies first: their layer stays while only our code changes.
+COPY pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    > requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip pip install -r requirements.txt
+COPY README.md LICENSE ./
+COPY model ./model
+COPY service ./service
+COPY weights ./weights
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps .
+
+FROM python:${PYTHON_VERSION}-slim
+COPY --from=build /opt/linewise /opt/linewise
+# A container is reached only through the ports that are published on purpose, so it listens on all its addresses.
+ENV PATH=/opt/linewise/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    LINEWISE_HOST=0.0.0.0 \
+    LINEWISE_PORT=8000 \
+    LINEWISE_ALLOW_ANONYMOUS=true
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['LINEWISE_PORT']}/healthz/ready\", timeout=4)"]
+ENTRYPOINT ["linewise"]
+CMD ["serve"]
