@@ -29,16 +29,16 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
     def open_reader() -> LineReader:
         return reader or load_reader(chosen)
 
+    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        engine = Engine(open_reader, chosen.image_limits)
-        app.state.engine = engine
         starting = asyncio.create_task(engine.start())
         try:
             yield
         finally:
             await starting
-            engine.stop()
+            await engine.stop(chosen.drain_timeout)
 
     app = FastAPI(
         title="Linewise",
@@ -46,8 +46,15 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.state.engine = engine
+    app.state.settings = chosen
     install_handlers(app)
-    app.add_middleware(BodyGuard, max_bytes=chosen.max_body_bytes, timeout=chosen.upload_timeout)
+    app.add_middleware(
+        BodyGuard,
+        max_bytes=chosen.max_body_bytes,
+        timeout=chosen.upload_timeout,
+        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), chosen.max_batch_body_bytes),
+    )
     app.add_middleware(LastResort)
     app.add_middleware(RequestContext)  # added last, so outermost: every answer has an id
     app.include_router(routes.recognition)

@@ -1,24 +1,34 @@
-"""The recogniser as the event loop sees it: it never blocks, and the model has one thread of its own."""
+"""The recogniser as the event loop sees it: admitted, decoded in a bounded pool, read in batches, never blocking."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from service.errors import NotReady
+import numpy as np
+
+from service.batching import Batcher, BatchLimits, Broken, Closed, Expired, Observer, Overloaded, Served, Ticket
+from service.cores import granted_cores
+from service.errors import DeadlineExceeded, Draining, NotReady, QueueFull
 from service.images import ImageLimits, Pixels, UprightImage, decode
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
     from model import Reading
 
 log = logging.getLogger("linewise.service")
+
+T = TypeVar("T")
+
+HIGH_WATER = 0.9  # of the room for items: above it, a load balancer had better choose someone else
+DECODE_MEMORY = 0.95  # share of the past in the measured decoding time after each image
 
 
 class LineReader(Protocol):
@@ -39,6 +49,9 @@ class LineReader(Protocol):
     def read(self, images: Sequence[Pixels]) -> list[Reading]:
         """The text of each image, in order."""
 
+    def width_bucket(self, height: int, width: int) -> int:
+        """The width, at the model's height, that an image of this size is padded to."""
+
     def warm_up(self) -> None:
         """Run once what a first request should not wait for."""
 
@@ -48,15 +61,20 @@ class State(Enum):
 
     STARTING = "starting"
     READY = "ready"
+    BUSY = "busy"
+    DRAINING = "draining"
     FAILED = "failed"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """One image and its reading; times in seconds."""
+    """One image and its reading.
+
+    ``turn`` is the clockwise turn in degrees that was made after decoding; times are in seconds.
+    """
 
     image: UprightImage
+    turn: int
     reading: Reading
     decode_time: float
     queue_time: float
@@ -64,70 +82,194 @@ class Recognition:
 
 
 class Engine:
-    """Decodes in a bounded pool and reads in one thread, so that neither holds up the event loop."""
+    """Owns the recogniser, its batcher and the decoding threads from start to drain."""
 
-    def __init__(self, open_reader: Callable[[], LineReader], limits: ImageLimits) -> None:
+    def __init__(
+        self,
+        open_reader: Callable[[], LineReader],
+        image_limits: ImageLimits,
+        batch_limits: BatchLimits,
+        *,
+        observer: Observer | None = None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._open_reader = open_reader
-        self._limits = limits
+        self._image_limits = image_limits
+        self._batch_limits = batch_limits
+        self._observer = observer
+        self._on_failure = on_failure
         self._reader: LineReader | None = None
-        self._decoders = ThreadPoolExecutor(max(1, _granted_cores() - 1), thread_name_prefix="decode")
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self.state = State.STARTING
+        self._batcher: Batcher[Reading] | None = None
+        self._workers = max(1, granted_cores() - 1)
+        self._decoders = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        self._decoding = 0
+        self._decode_seconds = 0.0
+        self._failed = False
+        self._draining = False
+
+    # Life -------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the model and warm it up; the state tells how that went."""
-        loop = asyncio.get_running_loop()
+        """Load the model and warm it up; ``state`` tells how that went."""
         try:
-            self._reader = await loop.run_in_executor(self._model_thread, self._load)
+            reader = await asyncio.to_thread(self._load)
         except Exception:
-            self.state = State.FAILED
             log.exception("the model cannot be loaded")
-        else:
-            self.state = State.READY
-            log.info("ready: model %s %s", self._reader.model_id, self._reader.revision)
+            self._fail()
+            return
+        batcher = Batcher(
+            reader,
+            self._batch_limits,
+            observer=self._observer,
+            is_out_of_memory=_is_out_of_memory,
+            is_fatal=_is_fatal,
+            on_broken=self._fail,
+        )
+        batcher.start()
+        self._reader, self._batcher = reader, batcher
+        log.info("ready: model %s %s on %s", reader.model_id, reader.revision, reader.device)
 
-    def stop(self) -> None:
-        """Take no more work and give the threads back once theirs is done."""
-        self.state = State.STOPPED
-        self._decoders.shutdown(wait=True, cancel_futures=True)
-        self._model_thread.shutdown(wait=True, cancel_futures=True)
+    def drain(self) -> None:
+        """Admit nothing any more; what was admitted is finished."""
+        self._draining = True
+        if self._batcher is not None:
+            self._batcher.close()
+
+    async def stop(self, timeout: float) -> None:
+        """Drain and wait at most ``timeout`` seconds for the last answer."""
+        self.drain()
+        if self._batcher is not None and not await asyncio.to_thread(self._batcher.join, timeout):
+            log.error("the model thread did not end within %g seconds", timeout)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def state(self) -> State:
+        """How far the engine is."""
+        if self._failed:
+            return State.FAILED
+        if self._draining:
+            return State.DRAINING
+        if self._batcher is None:
+            return State.STARTING
+        busy = self._batcher.in_flight >= HIGH_WATER * self._batch_limits.max_in_flight
+        return State.BUSY if busy else State.READY
+
+    @property
+    def alive(self) -> bool:
+        """False when only a new process would help: the model failed, its thread died or is stuck."""
+        return not self._failed and (self._batcher is None or self._draining or self._batcher.alive)
+
+    @property
+    def load(self) -> tuple[int, int, float]:
+        """Items in flight, items in the queue, expected wait in seconds."""
+        batcher = self._batcher
+        return (batcher.in_flight, batcher.queued, batcher.expected_wait) if batcher is not None else (0, 0, 0.0)
 
     @property
     def reader(self) -> LineReader:
         """The loaded recogniser. Raises ``NotReady`` before it is loaded and after it failed."""
-        if self.state is not State.READY or self._reader is None:
+        if self._reader is None or self._failed:
             raise NotReady("The model is not loaded; try again soon.", retry_after=1.0)
         return self._reader
 
-    async def recognize(self, unwrap: Callable[[], bytes]) -> Recognition:
-        """Decode the image whose bytes ``unwrap`` gives, and read it.
+    # Work -------------------------------------------------------------------------------------------------------------
 
-        Raises ``NotReady``, ``ImageError``, and what ``unwrap`` raises.
+    def check(self, deadline: float) -> None:
+        """Raise what ``admit`` would raise now, before a body is taken in."""
+        with _refusals():
+            self._ready_batcher().check(deadline)
+
+    def admit(self, items: int, size: int, deadline: float) -> Ticket[Reading]:
+        """Room for ``items`` images of ``size`` bytes, all or none; ``deadline`` is of ``time.monotonic``.
+
+        Raises ``QueueFull``, ``NotReady``, ``Draining``.
         """
-        reader = self.reader
-        loop = asyncio.get_running_loop()
-        image, decode_time = await loop.run_in_executor(self._decoders, self._decode, unwrap)
-        queued = time.perf_counter()
-        reading, started, finished = await loop.run_in_executor(self._model_thread, _read_one, reader, image.pixels)
-        return Recognition(image, reading, decode_time, started - queued, finished - started)
+        decode_wait = self._decoding * self._decode_seconds / self._workers
+        with _refusals():
+            return self._ready_batcher().admit(items, size, deadline, decode_wait)
+
+    async def recognize(
+        self, ticket: Ticket[Reading], unwrap: Callable[[], bytes], turns: Sequence[int] = (0,)
+    ) -> Recognition:
+        """Decode the image whose bytes ``unwrap`` gives, read it at each turn and keep the surest.
+
+        Raises ``ImageError``, ``DeadlineExceeded``, ``NotReady``, and what ``unwrap`` raises.
+        """
+        try:
+            async with asyncio.timeout(ticket.deadline - time.monotonic()):
+                image, decode_time = await self._decode(unwrap)
+                served = await self._read(ticket, image.pixels, turns)
+        except (TimeoutError, Expired):
+            raise DeadlineExceeded("The deadline of the request passed before it was read.") from None
+        except Broken:
+            raise NotReady("The model failed while it was reading.", retry_after=1.0) from None
+        turn, best = max(served, key=lambda one: (bool(one[1].reading.text), one[1].reading.confidence))
+        return Recognition(image, turn, best.reading, decode_time, best.queue_time, best.inference_time)
+
+    async def offload(self, work: Callable[[], T]) -> T:
+        """Do something that takes milliseconds in the decoding pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    async def _decode(self, unwrap: Callable[[], bytes]) -> tuple[UprightImage, float]:
+        def work() -> tuple[UprightImage, float]:
+            started = time.perf_counter()
+            image = decode(unwrap(), self._image_limits)
+            return image, time.perf_counter() - started
+
+        self._decoding += 1
+        try:
+            image, seconds = await self.offload(work)
+        finally:
+            self._decoding -= 1
+        past = self._decode_seconds or seconds
+        self._decode_seconds = DECODE_MEMORY * past + (1.0 - DECODE_MEMORY) * seconds
+        return image, seconds
+
+    async def _read(
+        self, ticket: Ticket[Reading], pixels: Pixels, turns: Sequence[int]
+    ) -> list[tuple[int, Served[Reading]]]:
+        futures = [asyncio.wrap_future(ticket.submit(_turned(pixels, turn))) for turn in turns]
+        return list(zip(turns, await asyncio.gather(*futures), strict=True))
+
+    def _ready_batcher(self) -> Batcher[Reading]:
+        if self._draining:
+            raise Draining("The service is shutting down.", retry_after=1.0)
+        if self._batcher is None or self._failed:
+            raise NotReady("The model is not loaded; try again soon.", retry_after=1.0)
+        return self._batcher
 
     def _load(self) -> LineReader:
         reader = self._open_reader()
         reader.warm_up()
         return reader
 
-    def _decode(self, unwrap: Callable[[], bytes]) -> tuple[UprightImage, float]:
-        started = time.perf_counter()
-        image = decode(unwrap(), self._limits)
-        return image, time.perf_counter() - started
+    def _fail(self) -> None:
+        self._failed = True
+        self._on_failure()
 
 
-def _read_one(reader: LineReader, pixels: Pixels) -> tuple[Reading, float, float]:
-    started = time.perf_counter()
-    (reading,) = reader.read([pixels])
-    return reading, started, time.perf_counter()
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The batcher's refusals as those of the contract."""
+    try:
+        yield
+    except Overloaded as error:
+        wait = max(1, math.ceil(error.retry_after))
+        raise QueueFull(f"Too much is waiting; try again in {wait} s.", retry_after=wait) from None
+    except Closed:
+        raise Draining("The service is shutting down.", retry_after=1.0) from None
+    except Broken:
+        raise NotReady("The model failed.", retry_after=1.0) from None
 
 
-def _granted_cores() -> int:
-    """Cores this process may use; a container's share is often less than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _turned(pixels: Pixels, turn: int) -> Pixels:
+    return np.ascontiguousarray(np.rot90(pixels, -turn // 90)) if turn else pixels
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, without torch here
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether the device is lost for this process: torch's error for a failed accelerator, which never heals."""
+    return type(error).__name__ == "AcceleratorError"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,29 +13,33 @@ from service.errors import BodyTooLarge, ServiceError, UploadTimeout, problem_re
 
 
 class BodyGuard:
-    """Hold every request body to ``max_bytes`` bytes and ``timeout`` seconds.
+    """Hold every request body to ``max_bytes`` bytes, or those of its path in ``exceptions``, and ``timeout`` seconds.
 
     A ``Content-Length`` over the limit is answered at once and its body is never asked for; a body without one is
     counted as it arrives. The error is raised where the application reads the body, so that it is answered like any
     other.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, timeout: float, exceptions: Mapping[str, int] | None = None
+    ) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.exceptions = exceptions or {}
         self.timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self.exceptions.get(scope["path"], self.max_bytes)
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.max_bytes:
-            await problem_response(self._too_large(), scope)(scope, receive, send)
+        if declared.isdecimal() and int(declared) > limit:
+            await problem_response(_too_large(limit), scope)(scope, receive, send)
             return
-        await self.app(scope, self._guarded(receive), send)
+        await self.app(scope, self._guarded(receive, limit), send)
 
-    def _guarded(self, receive: Receive) -> Receive:
+    def _guarded(self, receive: Receive, limit: int) -> Receive:
         received = 0
         deadline = asyncio.get_running_loop().time() + self.timeout
         failure: ServiceError | None = None
@@ -51,8 +56,8 @@ class BodyGuard:
                 raise failure from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self.max_bytes:
-                    failure = self._too_large()
+                if received > limit:
+                    failure = _too_large(limit)
                     raise failure
                 if not message.get("more_body", False):
                     deadline = math.inf  # what may still come is the disconnect, and that has no deadline
@@ -60,5 +65,6 @@ class BodyGuard:
 
         return guarded
 
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The request body is larger than {self.max_bytes} bytes.")
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes.")

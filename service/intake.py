@@ -1,4 +1,4 @@
-"""The three ways of sending one image - multipart, raw body, JSON - taken down to its bytes."""
+"""The ways of sending images - multipart, raw body, JSON - taken down to bytes and options."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
@@ -16,60 +18,117 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.errors import BadRequest, EmptyFile, ServiceError
-from service.schemas import RecognizeBody
+from service.errors import BadRequest, EmptyFile, ServiceError, TooManyFiles
+from service.schemas import BatchBody, RecognizeBody
+
+T = TypeVar("T")
+
+Unwrap = Callable[[], bytes]
+Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 MAX_FIELDS = 64  # form fields that are no files; there are fewer options than that
+SMALL_JSON = 2**16  # bytes that are parsed faster than they are handed to another thread
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _BLANKS = str.maketrans("", "", " \t\r\n")
 
 
 @dataclass(frozen=True)
+class Item:
+    """One image as it came; ``unwrap`` gives its bytes, may take a while, and raises ``ImageError`` or ``BadRequest``.
+
+    ``size`` is that of the wrapped form, in bytes.
+    """
+
+    id: str | None
+    unwrap: Unwrap
+    size: int
+
+
+@dataclass(frozen=True)
 class Upload:
-    """The bytes of one request that hold exactly one image, still wrapped as they came."""
+    """The images of one request, in order, and the options that came with them."""
 
-    content: bytes
-    is_json: bool
+    items: tuple[Item, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
 
-    def unwrap(self) -> bytes:
-        """The image's own bytes; takes a while for large JSON, so call it off the event loop.
-
-        Raises ``BadRequest`` or ``EmptyFile``.
-        """
-        data = _from_json(self.content) if self.is_json else self.content
-        if not data:
-            raise EmptyFile("The image has no bytes.")
-        return data
+    @property
+    def size(self) -> int:
+        """Bytes of all images, as they came."""
+        return sum(item.size for item in self.items)
 
 
-async def receive_upload(request: Request) -> Upload:
-    """Read the body of a request for one image. Raises ``BadRequest``."""
-    content_type = parse_options_header(request.headers.get("content-type"))[0].decode("latin-1").lower()
+async def receive_one(request: Request, offload: Offload) -> Upload:
+    """Take in the body of a request for one image. Raises ``BadRequest``."""
+    content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        return Upload(await _single_file(request), is_json=False)
+        return await _receive_form(request, "file", 1, BadRequest("There are several files; send one image."))
     body = await request.body()
-    if content_type == "application/json" or content_type.endswith("+json"):
-        return Upload(body, is_json=True)
+    if _is_json(content_type):
+        return await _off_loop(offload, partial(_parse_one, body), len(body))
     if content_type in ("", "application/octet-stream") or content_type.startswith("image/"):
-        return Upload(body, is_json=False)
+        return Upload((_raw_item(None, body),))
     raise BadRequest(
         "Send the image as the multipart field 'file', as a body of type image/* or application/octet-stream,"
         " or as JSON with the member 'image'."
     )
 
 
-async def _single_file(request: Request) -> bytes:
-    form = await _parse_form(request, 1, BadRequest("There are several files; send one image."))
+async def receive_many(request: Request, offload: Offload, max_files: int) -> Upload:
+    """Take in the body of a request for several images. Raises ``BadRequest``, ``TooManyFiles``."""
+    too_many = TooManyFiles(f"There are more than {max_files} images in one request.")
+    content_type = _content_type(request)
+    if content_type == "multipart/form-data":
+        return await _receive_form(request, "files", max_files, too_many)
+    if _is_json(content_type):
+        body = await request.body()
+        upload = await _off_loop(offload, partial(_parse_many, body), len(body))
+        if len(upload.items) > max_files:
+            raise too_many
+        return upload
+    raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
+
+
+def _content_type(request: Request) -> str:
+    return parse_options_header(request.headers.get("content-type"))[0].decode("latin-1").lower()
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+async def _off_loop(offload: Offload, parse: Callable[[], Upload], size: int) -> Upload:
+    if size <= SMALL_JSON:
+        return parse()
+    parsed = await offload(parse)
+    assert isinstance(parsed, Upload)
+    return parsed
+
+
+# Multipart ------------------------------------------------------------------------------------------------------------
+
+
+async def _receive_form(request: Request, name: str, max_files: int, too_many: ServiceError) -> Upload:
+    form = await _parse_form(request, max_files, too_many)
+    items: list[Item] = []
+    options: dict[str, object] = {}
     try:
-        part = form.get("file")
-        if part is None:
-            raise BadRequest("There is no file in a field named 'file'.")
-        if not isinstance(part, UploadFile):
-            raise BadRequest("The field 'file' is text; send it as a file, with a filename.")
-        return await part.read()
+        for key, part in form.multi_items():
+            if isinstance(part, UploadFile):
+                if key != name:
+                    raise BadRequest(f"There is a file in a field that is not named '{name}'.")
+                items.append(_raw_item(part.filename or None, await part.read()))
+            elif key == name:
+                raise BadRequest(f"The field '{name}' is text; send it as a file, with a filename.")
+            elif key in options:
+                raise BadRequest("A form field is given twice.")
+            else:
+                options[key] = part
     finally:
         await form.close()
+    if not items:
+        raise BadRequest(f"There is no file in a field named '{name}'.")
+    return Upload(tuple(items), options)
 
 
 async def _parse_form(request: Request, max_files: int, too_many: ServiceError) -> FormData:
@@ -109,15 +168,36 @@ class _MemoryParser(MultiPartParser):
         self.finished = True
 
 
-def _from_json(content: bytes) -> bytes:
+def _raw_item(name: str | None, data: bytes) -> Item:
+    return Item(name, lambda: _not_empty(data), len(data))
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def _parse_one(body: bytes) -> Upload:
     try:
-        encoded = RecognizeBody.model_validate_json(content).image
+        parsed = RecognizeBody.model_validate_json(body)
     except ValidationError:
         raise BadRequest('The body is not JSON of the form {"image": "<base64 or data: URI>"}.') from None
-    return unwrap_base64(encoded)
+    return Upload((_base64_item(None, parsed.image),), parsed.model_extra or {})
 
 
-def unwrap_base64(encoded: str) -> bytes:
+def _parse_many(body: bytes) -> Upload:
+    try:
+        parsed = BatchBody.model_validate_json(body)
+    except ValidationError:
+        raise BadRequest(
+            'The body is not JSON of the form {"images": [{"id": "a", "image": "<base64 or data: URI>"}]}.'
+        ) from None
+    return Upload(tuple(_base64_item(one.id, one.image) for one in parsed.images), parsed.model_extra or {})
+
+
+def _base64_item(name: str | None, encoded: str) -> Item:
+    return Item(name, lambda: _not_empty(_from_base64(encoded)), len(encoded))
+
+
+def _from_base64(encoded: str) -> bytes:
     """The bytes in a base64 text or data: URI; line breaks are allowed. Raises ``BadRequest``."""
     if encoded[:5].lower() == "data:":
         header = _DATA_URI.match(encoded)
@@ -128,3 +208,9 @@ def unwrap_base64(encoded: str) -> bytes:
         return base64.b64decode(encoded.translate(_BLANKS), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest("The image is not valid base64.") from None
+
+
+def _not_empty(data: bytes) -> bytes:
+    if not data:
+        raise EmptyFile("The image has no bytes.")
+    return data

@@ -5,33 +5,40 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from service.engine import Engine, Recognition, State
-from service.errors import PROBLEM_JSON, request_id_of
-from service.intake import receive_upload
+from service import answers
+from service.batch import BatchRun
+from service.engine import Engine, State
+from service.errors import PROBLEM_JSON, InvalidOption, request_id_of
+from service.intake import receive_many, receive_one
+from service.leaving import unless_client_leaves
+from service.options import Options, merge
 from service.schemas import (
+    BATCH_BODY,
     RECOGNIZE_BODY,
+    BatchResponse,
     Health,
-    ImageInfo,
     ModelCard,
-    ModelInfo,
     ModelList,
     Problem,
     RecognizeResponse,
-    Timing,
 )
+from service.settings import Settings
+
+NDJSON = "application/x-ndjson"
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text, "content": {PROBLEM_JSON: {}}}
     for status, text in {
         400: "The request cannot be taken apart: bad_request, empty_file",
         408: "The body did not arrive in time: upload_timeout",
-        413: "The body is too large: body_too_large",
+        413: "Too much in one request: body_too_large, too_many_files",
         415: "Not a format that is read: unsupported_image",
         422: "Of no use: undecodable, image_too_large, image_too_small, animated, invalid_option",
-        503: "Not now, see Retry-After: not_ready",
+        503: "Not now, see Retry-After: queue_full, not_ready, draining",
+        504: "Not in time: deadline_exceeded",
     }.items()
 }
 
@@ -42,7 +49,15 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
+def _settings(request: Request) -> Settings:
+    settings = request.app.state.settings
+    assert isinstance(settings, Settings)
+    return settings
+
+
 EngineOf = Annotated[Engine, Depends(_engine)]
+SettingsOf = Annotated[Settings, Depends(_settings)]
+QueryOptions = Annotated[Options, Query()]
 
 recognition = APIRouter(tags=["recognition"])
 service = APIRouter(tags=["service"])
@@ -52,49 +67,74 @@ service = APIRouter(tags=["service"])
     "/recognize",
     summary="Read the text of one image",
     response_model=RecognizeResponse,
+    response_model_exclude_none=True,
     responses=_PROBLEMS,
     openapi_extra={"requestBody": RECOGNIZE_BODY},
 )
-async def recognize(request: Request, engine: EngineOf) -> RecognizeResponse:
-    """Send one image of one line of text in one of three ways: the multipart field `file`, the bare bytes, or JSON."""
-    started = time.perf_counter()
-    reader = engine.reader  # a process that cannot answer says so before it takes megabytes in
-    upload = await receive_upload(request)
-    result = await engine.recognize(upload.unwrap)
-    return _answer(
-        request_id_of(request.scope),
-        ModelInfo(id=reader.model_id, revision=reader.revision),
-        result,
-        time.perf_counter() - started,
-    )
+async def recognize(
+    request: Request, response: Response, query: QueryOptions, engine: EngineOf, settings: SettingsOf
+) -> RecognizeResponse:
+    """Send one image of one line of text: as the multipart field `file`, as the bare bytes, or in JSON.
+
+    The options may stand in the query, in form fields or beside the image in the JSON.
+    """
+    started = time.monotonic()
+    deadline = started + _time_allowed(request, settings.request_timeout, settings.max_request_timeout)
+    engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
+    upload = await receive_one(request, engine.offload)
+    options = merge(query, upload.options)
+    with engine.admit(len(options.turns), upload.size, deadline) as ticket:
+        work = engine.recognize(ticket, upload.items[0].unwrap, options.turns)
+        result = await unless_client_leaves(request, work)
+    request_id = request_id_of(request.scope)
+    answer = answers.single(request_id, engine.reader, result, options, time.monotonic() - started)
+    timing = answer.timing_ms.model_dump()
+    response.headers["Server-Timing"] = ", ".join(f"{stage};dur={spent}" for stage, spent in timing.items())
+    return answer
 
 
-def _answer(request_id: str, model: ModelInfo, result: Recognition, total: float) -> RecognizeResponse:
-    reading, image = result.reading, result.image
-    return RecognizeResponse(
-        request_id=request_id,
-        model=model,
-        text=reading.text,
-        confidence=round(reading.confidence, 4),
-        confidence_min=round(reading.confidence_min, 4),
-        image=ImageInfo(
-            width=image.width,
-            height=image.height,
-            format=image.format,
-            orientation_applied=image.orientation_applied,
-        ),
-        warnings=[] if reading.text else ["no_text"],
-        timing_ms=Timing(
-            decode=_milliseconds(result.decode_time),
-            queue=_milliseconds(result.queue_time),
-            inference=_milliseconds(result.inference_time),
-            total=_milliseconds(total),
-        ),
-    )
+@recognition.post(
+    "/recognize/batch",
+    summary="Read the text of several images",
+    response_model=BatchResponse,
+    response_model_exclude_none=True,
+    responses=_PROBLEMS
+    | {200: {"content": {NDJSON: {}}, "description": "One outcome per image; errors of single images are in here."}},
+    openapi_extra={"requestBody": BATCH_BODY},
+)
+async def recognize_batch(
+    request: Request, query: QueryOptions, engine: EngineOf, settings: SettingsOf
+) -> BatchResponse | Response:
+    """Send several images as multipart fields `files` or in JSON; all are admitted, or none.
+
+    With `Accept: application/x-ndjson` each outcome is sent as soon as it is there, in any order, and a line with the
+    summary ends the stream. Otherwise one document holds them in the order of the request.
+    """
+    started = time.monotonic()
+    deadline = started + _time_allowed(request, settings.batch_timeout, settings.max_request_timeout)
+    engine.check(deadline)
+    upload = await receive_many(request, engine.offload, settings.max_batch_files)
+    options = merge(query, upload.options)
+    ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
+    run = BatchRun(engine, ticket, upload.items, options, request_id_of(request.scope), started)
+    if NDJSON in request.headers.get("accept", ""):
+        return run.stream(NDJSON)
+    with ticket:
+        return await unless_client_leaves(request, run.collect())
 
 
-def _milliseconds(seconds: float) -> float:
-    return round(max(0.0, seconds) * 1000.0, 2)
+def _time_allowed(request: Request, default: float, most: float) -> float:
+    """Seconds until the deadline: the client's own wish, capped, or the default."""
+    wish = request.headers.get("x-request-timeout")
+    if wish is None:
+        return default
+    try:
+        seconds = float(wish)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds < float("inf"):
+        raise InvalidOption("X-Request-Timeout is not a positive number of seconds.")
+    return min(seconds, most)
 
 
 @service.get("/v1/models", summary="Which models are served", response_model=ModelList, responses={503: _PROBLEMS[503]})
@@ -107,15 +147,16 @@ async def models(engine: EngineOf) -> ModelList:
 @service.get("/healthz/live", summary="Is the process of any use", response_model=Health)
 @service.get("/v2/health/live", include_in_schema=False)
 async def live(engine: EngineOf) -> Response:
-    """200 while a restart would not help; 503 once the model has failed."""
-    return _health(engine.state is not State.FAILED, "live", engine.state.value)
+    """200 while a restart would not help; 503 once the model has failed or is stuck."""
+    stuck = not engine.alive and engine.state is not State.FAILED
+    return _health(engine.alive, "live", "stuck" if stuck else engine.state.value)
 
 
 @service.get("/healthz/ready", summary="Does it take requests", response_model=Health)
 @service.get("/v2/health/ready", include_in_schema=False)
 async def ready(engine: EngineOf) -> Response:
-    """200 once the model is loaded and warm; 503 before, after a failure and while shutting down."""
-    return _health(engine.state is State.READY, "ready", engine.state.value)
+    """200 once the model is loaded and warm; 503 before, after a failure, when nearly full and while shutting down."""
+    return _health(engine.state is State.READY and engine.alive, "ready", engine.state.value)
 
 
 def _health(good: bool, word: str, state: str) -> Response:

@@ -9,18 +9,33 @@ from pydantic import BaseModel, ConfigDict, Field
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
 
-# A 1 x 1 PNG: short enough to print, long enough to show the form.
-_TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
+# A 3 x 3 PNG: short enough to print, and the smallest that is accepted.
+_TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAAAAABzQ+pjAAAAD0lEQVR42mP8z8DAxADBAAslAQUlTV8lAAAAAElFTkSuQmCC"
 
 
 class RecognizeBody(BaseModel):
-    """The JSON form of a request: the image as base64, alone or in a data: URI."""
+    """The JSON form of a request: the image as base64, alone or in a data: URI; options are members beside it."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"image": f"data:image/png;base64,{_TINY_PNG}"}]}
-    )
+    model_config = ConfigDict(extra="allow")
 
     image: str = Field(description="Base64 of the image file, or a data: URI with it.")
+
+
+class BatchImage(BaseModel):
+    """One of several images; the answer repeats its id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str | None = Field(default=None, max_length=256, examples=["receipt-7"])
+    image: str = Field(description="Base64 of the image file, or a data: URI with it.")
+
+
+class BatchBody(BaseModel):
+    """The JSON form of a request for several images; options are members beside them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    images: list[BatchImage] = Field(min_length=1)
 
 
 class ModelInfo(BaseModel):
@@ -39,6 +54,14 @@ class ImageInfo(BaseModel):
     orientation_applied: int = Field(description="Clockwise turn that was made, in degrees.", examples=[0])
 
 
+class CharacterInfo(BaseModel):
+    """One character: clockwise corners from its own top left, in pixels of the upright image."""
+
+    text: str = Field(examples=["I"])
+    confidence: Probability = Field(examples=[0.997])
+    polygon: list[tuple[float, float]] = Field(examples=[[[3, 0], [11, 0], [11, 48], [3, 48]]])
+
+
 class Timing(BaseModel):
     """Where the time went, in milliseconds."""
 
@@ -48,16 +71,22 @@ class Timing(BaseModel):
     total: Milliseconds = Field(examples=[11.4])
 
 
-class RecognizeResponse(BaseModel):
+class TextAnswer(BaseModel):
+    """What was read in one image."""
+
+    text: str = Field(description="Empty when there is no text; `warnings` then says why.", examples=["INVOICE 1042"])
+    confidence: Probability = Field(description="Probability that the whole text is right.", examples=[0.9731])
+    confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
+    image: ImageInfo
+    chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
+    warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
+
+
+class RecognizeResponse(TextAnswer):
     """The text of one image."""
 
     request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
     model: ModelInfo
-    text: str = Field(description="Empty when there is no text; `warnings` then says `no_text`.", examples=["INVOICE"])
-    confidence: Probability = Field(description="Probability that the whole text is right.", examples=[0.9731])
-    confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
-    image: ImageInfo
-    warnings: list[str] = Field(examples=[[]])
     timing_ms: Timing
 
 
@@ -69,7 +98,40 @@ class Problem(BaseModel):
     status: int = Field(examples=[422])
     code: str = Field(examples=["undecodable"])
     detail: str = Field(examples=["The image is corrupt or cut short."])
-    request_id: str = Field(default="", examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
+    request_id: str | None = Field(default=None, examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
+
+
+class BatchItem(BaseModel):
+    """The outcome for one of several images: the fields of a single answer, or `error`."""
+
+    index: int = Field(description="Place in the request, from 0.", examples=[0])
+    id: str | None = Field(default=None, description="The id given, or the file's name.", examples=["receipt-7"])
+    status: str = Field(description="`ok` or `error`.", examples=["ok"])
+    error: Problem | None = None
+    text: str | None = Field(default=None, examples=["TOTAL 12.50"])
+    confidence: Probability | None = Field(default=None, examples=[0.9731])
+    confidence_min: Probability | None = Field(default=None, examples=[0.88])
+    image: ImageInfo | None = None
+    chars: list[CharacterInfo] | None = None
+    warnings: list[str] | None = Field(default=None, examples=[[]])
+
+
+class BatchSummary(BaseModel):
+    """How a request for several images went; also the last line of a stream."""
+
+    request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
+    model: ModelInfo
+    total: int = Field(examples=[2])
+    ok: int = Field(examples=[1])
+    error: int = Field(examples=[1])
+    total_ms: Milliseconds = Field(examples=[48.2])
+
+
+class BatchResponse(BaseModel):
+    """The outcome for each image, in the order of the request."""
+
+    results: list[BatchItem]
+    summary: BatchSummary
 
 
 class ModelCard(ModelInfo):
@@ -90,21 +152,40 @@ class Health(BaseModel):
     status: str = Field(examples=["ready"])
 
 
+_BINARY = {"type": "string", "format": "binary"}
+
 RECOGNIZE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+        },
+        "image/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY},
+        "application/json": {
+            "schema": RecognizeBody.model_json_schema(),
+            "example": {"image": f"data:image/png;base64,{_TINY_PNG}", "detail": "chars"},
+        },
+    },
+}
+
+BATCH_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary", "description": "The image file."}},
-            }
+                "required": ["files"],
+                "properties": {"files": {"type": "array", "items": _BINARY}},
+            },
         },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "application/json": {
-            "schema": RecognizeBody.model_json_schema(),
-            "example": {"image": f"data:image/png;base64,{_TINY_PNG}"},
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {"images": {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()}},
+            },
+            "example": {"images": [{"id": "a", "image": f"data:image/png;base64,{_TINY_PNG}"}]},
         },
     },
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.batching import BatchLimits
 from service.images import ImageLimits
 
 
@@ -30,6 +31,40 @@ class Settings(BaseSettings):
     upload_timeout: float = Field(
         default=30.0, gt=0, description="Time for a whole request body to arrive, in seconds."
     )
+    max_batch_body_bytes: int = Field(
+        default=100 * 2**20, ge=1, description="Largest body of a request for several images, in bytes."
+    )
+    max_batch_files: int = Field(default=64, ge=1, description="Most images in one request.")
+    request_timeout: float = Field(
+        default=10.0, gt=0, description="Time in which one image is answered or given up, in seconds."
+    )
+    batch_timeout: float = Field(default=60.0, gt=0, description="The same for a request with several images.")
+    max_request_timeout: float = Field(
+        default=120.0, gt=0, description="Most that a client may ask for with X-Request-Timeout, in seconds."
+    )
+    max_in_flight: int = Field(default=512, ge=1, description="Most images that are admitted at the same time.")
+    max_in_flight_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="Most bytes of admitted image files at the same time."
+    )
+    batch_items: int = Field(default=32, ge=1, description="Most images that the model reads at once.")
+    batch_columns: int = Field(
+        default=16_384, ge=64, description="Most columns, padding included, that the model reads at once."
+    )
+    linger: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Seconds that an idle device waits for more images; worth 0.002 on a GPU, nothing on a CPU.",
+    )
+    hang_timeout: float = Field(
+        default=60.0, gt=0, description="After so many seconds in one batch the model counts as stuck."
+    )
+    drain_delay: float = Field(
+        default=0.0, ge=0, description="Seconds between not being ready and closing the port when told to stop."
+    )
+    drain_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds to finish what was admitted when told to stop."
+    )
     max_pixels: int = Field(default=50_000_000, ge=9, description="Most pixels of one image.")
     max_side: int = Field(default=32_768, ge=3, description="Longest side of one image, in pixels.")
     max_aspect: float = Field(default=500.0, ge=1, description="Longest side divided by shortest side at most.")
@@ -42,6 +77,26 @@ class Settings(BaseSettings):
                 " set LINEWISE_ALLOW_ANONYMOUS=true (--allow-anonymous) if that is meant"
             )
         return self
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> Settings:
+        if self.max_batch_files > self.max_in_flight:
+            raise ValueError("max_batch_files is above max_in_flight: a full batch would never be admitted")
+        if self.max_batch_body_bytes > self.max_in_flight_bytes or self.max_body_bytes > self.max_in_flight_bytes:
+            raise ValueError("a body of the largest size is above max_in_flight_bytes and would never be admitted")
+        return self
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What the batching engine is held to."""
+        return BatchLimits(
+            max_items=self.batch_items,
+            max_columns=self.batch_columns,
+            max_in_flight=self.max_in_flight,
+            max_bytes=self.max_in_flight_bytes,
+            linger=self.linger,
+            hang_timeout=self.hang_timeout,
+        )
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -111,7 +111,7 @@ def test_answers_are_not_cached_nor_sniffed(client: TestClient) -> None:
         ({"json": {}}, 400, "bad_request"),
         ({"json": []}, 400, "bad_request"),
         ({"json": {"image": 5}}, 400, "bad_request"),
-        ({"json": {"image": "AAAA", "url": "http://127.0.0.1/"}}, 400, "bad_request"),
+        ({"json": {"image": "AAAA", "url": "http://127.0.0.1/"}}, 422, "invalid_option"),
         ({"json": {"image": "not base64!"}}, 400, "bad_request"),
         ({"json": {"image": "AAA"}}, 400, "bad_request"),
         ({"json": {"image": "data:image/png,plain"}}, 400, "bad_request"),

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import Settings
@@ -26,8 +27,8 @@ def serve(fake: Any) -> Serve:
     """Give a context that runs the service on a free port of the loopback device."""
 
     @contextlib.contextmanager
-    def run(**settings: Any) -> Iterator[int]:
-        config = uvicorn.Config(create_app(Settings(**settings), fake), port=0, log_config=None)
+    def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
+        config = uvicorn.Config(app or create_app(Settings(**settings), fake), port=0, log_config=None)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -101,3 +102,64 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(serve: Serve, picture: 
                 connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + sent)
         url = f"http://127.0.0.1:{port}/recognize"
         assert httpx2.post(url, content=picture).status_code == 200
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def post_head(picture: bytes, path: str = "/recognize") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(picture)}\r\n\r\n".encode() + picture
+
+
+@pytest.mark.parametrize("accept", ["", "application/x-ndjson"])
+def test_work_for_a_client_that_left_is_dropped(serve: Serve, picture: bytes, fake: Any, accept: str) -> None:
+    app = create_app(Settings(), fake)
+    engine = app.state.engine
+    with serve(app) as port:
+        fake.gate.clear()
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(post_head(picture))
+            until(lambda: bool(fake.threads))
+            with contextlib.suppress(httpx2.ReadTimeout):
+                httpx2.post(
+                    f"http://127.0.0.1:{port}/recognize/batch",
+                    files=[("files", picture)] * 5,
+                    headers={"accept": accept},
+                    timeout=0.2,
+                )
+            until(lambda: engine.load[:2] == (1, 0))
+            fake.gate.set()
+            assert answer(connection)[0] == 200
+        until(lambda: engine.load[:2] == (0, 0))
+    assert len(fake.seen) == 1
+
+
+def test_a_stream_arrives_line_by_line(serve: Serve, picture: bytes, fake: Any) -> None:
+    with serve() as port:
+        fake.gate.clear()
+        files = [("files", ("good", picture)), ("files", ("bad", b"hello"))]
+        url, headers = f"http://127.0.0.1:{port}/recognize/batch", {"accept": "application/x-ndjson"}
+        with httpx2.stream("POST", url, files=files, headers=headers) as response:
+            lines = response.iter_lines()
+            assert json.loads(next(lines))["id"] == "bad"
+            fake.gate.set()
+            assert json.loads(next(lines))["id"] == "good"
+            assert json.loads(next(lines))["summary"]["total"] == 2
+
+
+def test_stopping_answers_what_was_admitted(fake: Any, serve: Serve, picture: bytes) -> None:
+    running = serve()
+    port = running.__enter__()
+    fake.gate.clear()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(post_head(picture))
+        until(lambda: bool(fake.threads))
+        opening = threading.Timer(0.1, fake.gate.set)
+        opening.start()
+        running.__exit__(None, None, None)  # the server is told to stop while the model is at work
+        assert answer(connection)[0] == 200
+    opening.join()

@@ -1,0 +1,96 @@
+"""Several images of one request, read side by side, answered together or as they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service import answers
+from service.batching import Ticket
+from service.engine import Engine, Recognition
+from service.errors import InternalError, ServiceError
+from service.intake import Item
+from service.options import Options
+from service.schemas import BatchItem, BatchResponse, BatchSummary
+
+if TYPE_CHECKING:
+    from model import Reading
+
+log = logging.getLogger("linewise.service")
+
+
+class BatchRun:
+    """One admitted request for several images; whoever awaits its results holds the ticket."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ticket: Ticket[Reading],
+        items: Sequence[Item],
+        options: Options,
+        request_id: str,
+        started: float,
+    ) -> None:
+        self._engine = engine
+        self._ticket = ticket
+        self._items = items
+        self._options = options
+        self._request_id = request_id
+        self._started = started
+        self._reader = engine.reader
+
+    async def collect(self) -> BatchResponse:
+        """All outcomes, in the order of the request."""
+        results = await asyncio.gather(*(self._one(index) for index in range(len(self._items))))
+        return BatchResponse(results=results, summary=self._summary(sum(one.error is not None for one in results)))
+
+    def stream(self, media_type: str) -> StreamingResponse:
+        """A response that sends each outcome as a line of JSON as soon as it is there, and the summary at the end."""
+        return _TicketedStream(self._ticket, self._lines(), media_type=media_type)
+
+    async def _lines(self) -> AsyncGenerator[str]:
+        failed = 0
+        tasks = [asyncio.ensure_future(self._one(index)) for index in range(len(self._items))]
+        try:
+            for done in asyncio.as_completed(tasks):
+                outcome = await done
+                failed += outcome.error is not None
+                yield outcome.model_dump_json(exclude_none=True) + "\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+        yield f'{{"summary":{self._summary(failed).model_dump_json()}}}\n'
+
+    async def _one(self, index: int) -> BatchItem:
+        item = self._items[index]
+        outcome: Recognition | ServiceError
+        try:
+            outcome = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns)
+        except ServiceError as error:
+            outcome = error
+        except Exception:
+            log.exception("unexpected error, request %s, image %d", self._request_id, index)
+            outcome = InternalError("An error on our side; the request id finds it in the log.")
+        return answers.item(index, item.id, outcome, self._options)
+
+    def _summary(self, failed: int) -> BatchSummary:
+        seconds = time.monotonic() - self._started
+        return answers.summary(self._request_id, self._reader, len(self._items), failed, seconds)
+
+
+class _TicketedStream(StreamingResponse):
+    """Gives the ticket back at the end, even of a stream that was never begun because its reader had left."""
+
+    def __init__(self, ticket: Ticket[Reading], lines: AsyncGenerator[str], media_type: str) -> None:
+        super().__init__(lines, media_type=media_type)
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._ticket:
+            await super().__call__(scope, receive, send)
