@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import limits
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from service import routes
+from service.access import KeyRing, RateLimiter
 from service.engine import Engine, LineReader
 from service.errors import LastResort, install_handlers
 from service.guards import BodyGuard
+from service.metrics import Metrics
 from service.observe import RequestContext
 from service.settings import Settings
 
@@ -29,7 +33,9 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
     def open_reader() -> LineReader:
         return reader or load_reader(chosen)
 
-    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits)
+    metrics = Metrics()
+    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits, observer=metrics)
+    metrics.watch(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -45,22 +51,40 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        # FastAPI's own telemetry; its logs would repeat ours, with messages of foreign exceptions in them
+        telemetry={"auto_configure": chosen.telemetry, "logs": False},
     )
     app.state.engine = engine
     app.state.settings = chosen
+    app.state.metrics = metrics
+    app.state.keys = KeyRing((key.get_secret_value() for key in chosen.api_keys), chosen.api_keys_file)
+    app.state.rate = RateLimiter(limits.parse(chosen.rate_limit) if chosen.rate_limit else None)
     install_handlers(app)
-    app.add_middleware(
-        BodyGuard,
-        max_bytes=chosen.max_body_bytes,
-        timeout=chosen.upload_timeout,
-        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), chosen.max_batch_body_bytes),
-    )
-    app.add_middleware(LastResort)
-    app.add_middleware(RequestContext)  # added last, so outermost: every answer has an id
+    _add_middleware(app, chosen, metrics)
     app.include_router(routes.recognition)
     app.include_router(routes.recognition, prefix="/v1", include_in_schema=False)
     app.include_router(routes.service)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """Wrap the application; what is added last is outermost."""
+    app.add_middleware(
+        BodyGuard,
+        max_bytes=settings.max_body_bytes,
+        timeout=settings.upload_timeout,
+        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
+    )
+    app.add_middleware(LastResort)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(RequestContext, metrics=metrics)
 
 
 def load_reader(settings: Settings) -> LineReader:

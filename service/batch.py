@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service import answers
 from service.batching import Ticket
 from service.engine import Engine, Recognition
-from service.errors import InternalError, ServiceError
+from service.errors import InternalError, ServiceError, note_problem, request_id_of
 from service.intake import Item
 from service.options import Options
 from service.schemas import BatchItem, BatchResponse, BatchSummary
@@ -34,14 +34,15 @@ class BatchRun:
         ticket: Ticket[Reading],
         items: Sequence[Item],
         options: Options,
-        request_id: str,
+        scope: Scope,
         started: float,
     ) -> None:
         self._engine = engine
         self._ticket = ticket
         self._items = items
         self._options = options
-        self._request_id = request_id
+        self._scope = scope
+        self._request_id = request_id_of(scope)
         self._started = started
         self._reader = engine.reader
 
@@ -77,6 +78,8 @@ class BatchRun:
         except Exception:
             log.exception("unexpected error, request %s, image %d", self._request_id, index)
             outcome = InternalError("An error on our side; the request id finds it in the log.")
+        if isinstance(outcome, ServiceError):
+            note_problem(self._scope, outcome.code)
         return answers.item(index, item.id, outcome, self._options)
 
     def _summary(self, failed: int) -> BatchSummary:

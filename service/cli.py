@@ -51,16 +51,23 @@ def serve(
     ] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
-    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
 ) -> None:
     """Start the HTTP service; all its settings are LINEWISE_* environment variables, options here come first."""
     import uvicorn
 
     from service.app import create_app
+    from service.logs import log_config
 
     settings = _settings(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
     application = create_app(settings, _load(settings))
-    uvicorn.run(application, host=settings.host, port=settings.port, log_level=log_level, server_header=False)
+    uvicorn.run(
+        application,
+        host=settings.host,
+        port=settings.port,
+        log_config=log_config(settings.log_format, settings.log_level),
+        access_log=False,
+        server_header=False,
+    )
 
 
 @app.command()

@@ -160,6 +160,11 @@ class Engine:
         return not self._failed and (self._batcher is None or self._draining or self._batcher.alive)
 
     @property
+    def ready(self) -> bool:
+        """Whether new work is welcome."""
+        return self.state is State.READY and self.alive
+
+    @property
     def load(self) -> tuple[int, int, float]:
         """Items in flight, items in the queue, expected wait in seconds."""
         batcher = self._batcher

@@ -178,6 +178,11 @@ def request_id_of(scope: Scope) -> str:
     return str(state.get("request_id", "")) if isinstance(state, Mapping) else ""
 
 
+def note_problem(scope: Scope, code: str) -> None:
+    """Leave a problem's code where the log and the metrics of this request find it."""
+    scope.setdefault("state", {}).setdefault("problems", []).append(code)
+
+
 def problem(error: ServiceError, request_id: str = "") -> dict[str, object]:
     """The problem document of an error as a JSON-ready mapping."""
     return _document(error.status, error.code, error.detail, request_id)
@@ -190,8 +195,7 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    document = problem(error, request_id_of(scope))
-    return JSONResponse(document, error.status, headers, media_type=PROBLEM_JSON)
+    return _answer(scope, error.status, error.code, error.detail, headers)
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -232,15 +236,21 @@ async def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, ServiceError):
         return problem_response(error, scope)
     if isinstance(error, RequestValidationError):
-        response = _document(422, InvalidOption.code, _describe(error.errors()), request_id_of(scope))
-        return JSONResponse(response, 422, media_type=PROBLEM_JSON)
+        return _answer(scope, InvalidOption.status, InvalidOption.code, _describe(error.errors()))
     if isinstance(error, HTTPException):
         code, detail = _STARLETTE_CODES.get(error.status_code, ("bad_request", "The request is not understood."))
-        document = _document(error.status_code, code, detail, request_id_of(scope))
-        return JSONResponse(document, error.status_code, error.headers, media_type=PROBLEM_JSON)
+        return _answer(scope, error.status_code, code, detail, error.headers)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)  # nobody is there to read it; the status is for the log
     raise error
+
+
+def _answer(
+    scope: Scope, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    note_problem(scope, code)
+    document = _document(status, code, detail, request_id_of(scope))
+    return JSONResponse(document, status, headers, media_type=PROBLEM_JSON)
 
 
 def _document(status: int, code: str, detail: str, request_id: str) -> dict[str, object]:

@@ -9,11 +9,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from service import answers
+from service.access import Client, charge, charge_one, identify
 from service.batch import BatchRun
 from service.engine import Engine, State
 from service.errors import PROBLEM_JSON, InvalidOption, request_id_of
 from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
+from service.metrics import CONTENT_TYPE, Metrics
 from service.options import Options, merge
 from service.schemas import (
     BATCH_BODY,
@@ -33,10 +35,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text, "content": {PROBLEM_JSON: {}}}
     for status, text in {
         400: "The request cannot be taken apart: bad_request, empty_file",
+        401: "No API key, or a wrong one: unauthorized",
         408: "The body did not arrive in time: upload_timeout",
         413: "Too much in one request: body_too_large, too_many_files",
         415: "Not a format that is read: unsupported_image",
         422: "Of no use: undecodable, image_too_large, image_too_small, animated, invalid_option",
+        429: "Too often, see Retry-After: rate_limited",
         503: "Not now, see Retry-After: queue_full, not_ready, draining",
         504: "Not in time: deadline_exceeded",
     }.items()
@@ -59,7 +63,7 @@ EngineOf = Annotated[Engine, Depends(_engine)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
 QueryOptions = Annotated[Options, Query()]
 
-recognition = APIRouter(tags=["recognition"])
+recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify), Depends(charge_one)])
 service = APIRouter(tags=["service"])
 
 
@@ -83,6 +87,7 @@ async def recognize(
     engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
     upload = await receive_one(request, engine.offload)
     options = merge(query, upload.options)
+    request.state.images = 1
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
         work = engine.recognize(ticket, upload.items[0].unwrap, options.turns)
         result = await unless_client_leaves(request, work)
@@ -103,7 +108,7 @@ async def recognize(
     openapi_extra={"requestBody": BATCH_BODY},
 )
 async def recognize_batch(
-    request: Request, query: QueryOptions, engine: EngineOf, settings: SettingsOf
+    request: Request, query: QueryOptions, engine: EngineOf, settings: SettingsOf, client: Client
 ) -> BatchResponse | Response:
     """Send several images as multipart fields `files` or in JSON; all are admitted, or none.
 
@@ -115,8 +120,10 @@ async def recognize_batch(
     engine.check(deadline)
     upload = await receive_many(request, engine.offload, settings.max_batch_files)
     options = merge(query, upload.options)
+    request.state.images = len(upload.items)
+    charge(request, client, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
-    run = BatchRun(engine, ticket, upload.items, options, request_id_of(request.scope), started)
+    run = BatchRun(engine, ticket, upload.items, options, request.scope, started)
     if NDJSON in request.headers.get("accept", ""):
         return run.stream(NDJSON)
     with ticket:
@@ -137,7 +144,13 @@ def _time_allowed(request: Request, default: float, most: float) -> float:
     return min(seconds, most)
 
 
-@service.get("/v1/models", summary="Which models are served", response_model=ModelList, responses={503: _PROBLEMS[503]})
+@service.get(
+    "/v1/models",
+    summary="Which models are served",
+    response_model=ModelList,
+    responses={401: _PROBLEMS[401], 503: _PROBLEMS[503]},
+    dependencies=[Depends(identify)],
+)
 async def models(engine: EngineOf) -> ModelList:
     """The model's name, the hash of its weights and the device it runs on."""
     reader = engine.reader
@@ -156,7 +169,14 @@ async def live(engine: EngineOf) -> Response:
 @service.get("/v2/health/ready", include_in_schema=False)
 async def ready(engine: EngineOf) -> Response:
     """200 once the model is loaded and warm; 503 before, after a failure, when nearly full and while shutting down."""
-    return _health(engine.state is State.READY and engine.alive, "ready", engine.state.value)
+    return _health(engine.ready, "ready", engine.state.value)
+
+
+@service.get("/metrics", summary="Metrics for Prometheus", dependencies=[Depends(identify)], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Queue, batches, failures and requests in Prometheus' text format."""
+    collected: Metrics = request.app.state.metrics
+    return Response(collected.exposition(), media_type=CONTENT_TYPE)
 
 
 def _health(good: bool, word: str, state: str) -> Response:

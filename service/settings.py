@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import limits
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.batching import BatchLimits
 from service.images import ImageLimits
+
+MIN_KEY = 16  # characters: fewer can be guessed
 
 
 class Settings(BaseSettings):
@@ -22,6 +27,28 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         default=False,
         description="Allow listening beyond this machine without API keys: anyone who reaches it may use it.",
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="API keys, separated by commas; with any, every request for text needs one."
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File with one API key per line, # begins a comment; re-read when it changes."
+    )
+    rate_limit: str | None = Field(
+        default=None, description="Most images of one key, or address without keys, such as 600/minute."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Web origins whose pages may call the service, separated by commas."
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="Logs as JSON lines or as lines for a person."
+    )
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        default="info", description="Least severe log lines to write."
+    )
+    telemetry: bool = Field(
+        default=False,
+        description="Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra 'telemetry'.",
     )
     weights: Path | None = Field(default=None, description="Checkpoint to load instead of the one in the package.")
     device: str | None = Field(
@@ -69,9 +96,36 @@ class Settings(BaseSettings):
     max_side: int = Field(default=32_768, ge=3, description="Longest side of one image, in pixels.")
     max_aspect: float = Field(default=500.0, ge=1, description="Longest side divided by shortest side at most.")
 
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < MIN_KEY for key in keys):
+            raise ValueError(f"an API key has fewer than {MIN_KEY} characters")
+        return keys
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _readable(cls, file: Path | None) -> Path | None:
+        if file is not None and not os.access(file, os.R_OK):
+            raise ValueError("the file cannot be read")
+        return file
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            limits.parse(value)  # its ValueError says what is wrong
+        return value
+
     @model_validator(mode="after")
     def _open_only_on_purpose(self) -> Settings:
-        if not self.allow_anonymous and not _is_loopback(self.host):
+        guarded = bool(self.api_keys) or self.api_keys_file is not None
+        if not guarded and not self.allow_anonymous and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} is reachable from other machines and no API key is set;"
                 " set LINEWISE_ALLOW_ANONYMOUS=true (--allow-anonymous) if that is meant"
