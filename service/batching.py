@@ -165,7 +165,7 @@ class Batcher(Generic[ReadingT]):
         observer: Observer | None = None,
         is_out_of_memory: Callable[[Exception], bool] = lambda error: isinstance(error, MemoryError),
         is_fatal: Callable[[Exception], bool] = lambda error: False,
-        on_broken: Callable[[], None] = lambda: None,
+        on_broken: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         self._reader = reader
         self._limits = limits
@@ -333,9 +333,9 @@ class Batcher(Generic[ReadingT]):
         try:
             while (batch := self._next_batch()) is not None:
                 self._read(batch)
-        except BaseException:
+        except BaseException as error:  # told, not raised: a thread has nobody to raise it to
             self._break()
-            raise
+            self._on_broken(error)
 
     def _next_batch(self) -> list[_Job[ReadingT]] | None:
         """Wait for work and take the most urgent batch; it is empty when its jobs were gone. None after the last."""
@@ -421,4 +421,3 @@ class Batcher(Generic[ReadingT]):
         for job in stranded + self._taken:
             if not job.future.done():
                 job.future.set_exception(Broken("the model thread has ended"))
-        self._on_broken()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -53,21 +54,16 @@ def serve(
     weights: WeightsOption = None,
 ) -> None:
     """Start the HTTP service; all its settings are LINEWISE_* environment variables, options here come first."""
-    import uvicorn
-
     from service.app import create_app
-    from service.logs import log_config
+    from service.cores import granted_cores
+    from service.server import run
 
+    # Before torch is imported: its threads are to be as many as the cores that were granted, not as the machine has.
+    os.environ.setdefault("OMP_NUM_THREADS", str(granted_cores()))
     settings = _settings(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
-    application = create_app(settings, _load(settings))
-    uvicorn.run(
-        application,
-        host=settings.host,
-        port=settings.port,
-        log_config=log_config(settings.log_format, settings.log_level),
-        access_log=False,
-        server_header=False,
-    )
+    code = run(create_app(settings, _load(settings)), settings)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -91,13 +91,14 @@ class Engine:
         batch_limits: BatchLimits,
         *,
         observer: Observer | None = None,
-        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_reader = open_reader
         self._image_limits = image_limits
         self._batch_limits = batch_limits
         self._observer = observer
-        self._on_failure = on_failure
+        self.on_failure: Callable[[], None] = lambda: (
+            None
+        )  # called, from any thread, when the model has failed for good
         self._reader: LineReader | None = None
         self._batcher: Batcher[Reading] | None = None
         self._workers = max(1, granted_cores() - 1)
@@ -123,7 +124,7 @@ class Engine:
             observer=self._observer,
             is_out_of_memory=_is_out_of_memory,
             is_fatal=_is_fatal,
-            on_broken=self._fail,
+            on_broken=self._broken,
         )
         batcher.start()
         self._reader, self._batcher = reader, batcher
@@ -158,6 +159,11 @@ class Engine:
     def alive(self) -> bool:
         """False when only a new process would help: the model failed, its thread died or is stuck."""
         return not self._failed and (self._batcher is None or self._draining or self._batcher.alive)
+
+    @property
+    def draining(self) -> bool:
+        """Whether ``drain`` was called."""
+        return self._draining
 
     @property
     def ready(self) -> bool:
@@ -248,9 +254,13 @@ class Engine:
         reader.warm_up()
         return reader
 
+    def _broken(self, error: BaseException) -> None:
+        log.critical("the model thread has ended", exc_info=error)
+        self._fail()
+
     def _fail(self) -> None:
         self._failed = True
-        self._on_failure()
+        self.on_failure()
 
 
 @contextmanager

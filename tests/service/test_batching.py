@@ -370,12 +370,11 @@ def test_a_stuck_batch_turns_it_dead_and_its_end_alive_again(make: Make, reader:
     assert batcher.alive
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("fatal_by", ["type", "verdict"])
 def test_a_lost_device_fails_everyone_at_once_and_stays_dead(make: Make, reader: GatedReader, fatal_by: str) -> None:
-    told = threading.Event()
+    told: list[BaseException] = []
     reader.error = SystemExit() if fatal_by == "type" else RuntimeError("device lost")
-    batcher = make(is_fatal=lambda error: isinstance(error, RuntimeError), on_broken=told.set)
+    batcher = make(is_fatal=lambda error: isinstance(error, RuntimeError), on_broken=told.append)
     occupied = occupy(batcher, reader)
     reader.poison = {1}
     futures = [submit(batcher, value) for value in (1, 2, 3)] + [submit(batcher, 4, width=128)]
@@ -384,7 +383,8 @@ def test_a_lost_device_fails_everyone_at_once_and_stays_dead(make: Make, reader:
     for future in futures:
         with pytest.raises(Broken):
             future.result(20)
-    assert told.wait(20)
+    assert batcher.join(20)
+    assert told == [reader.error]
     assert not batcher.alive
     with pytest.raises(Broken):
         batcher.admit(1, 0, FAR)

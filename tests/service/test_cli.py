@@ -105,12 +105,21 @@ def test_an_unusable_checkpoint_is_one_line(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_serve_listens_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: dict[str, Any] = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.update(options))
+    started: list[tuple[str, int]] = []
+
+    def run_server(app: object, settings: Any) -> int:
+        started.append((settings.host, settings.port))
+        return 0
+
+    monkeypatch.setattr("service.server.run", run_server)
     assert run("serve").exit_code == 0
-    assert (started["host"], started["port"]) == ("127.0.0.1", 8000)
     assert run("serve", "--host", "0.0.0.0", "--allow-anonymous", "--port", "81").exit_code == 0
-    assert (started["host"], started["port"]) == ("0.0.0.0", 81)
+    assert started == [("127.0.0.1", 8000), ("0.0.0.0", 81)]
+
+
+def test_serve_passes_the_servers_exit_code_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.server.run", lambda app, settings: 3)
+    assert run("serve").exit_code == 3
 
 
 def test_serve_refuses_wrong_settings_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,6 @@ def test_a_stuck_model_turns_liveness_red(make_client: Callable[..., TestClient]
     until(lambda: client.get("/healthz/live").status_code == 200)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_model_thread_turns_everything_red(client: TestClient, fake: Any, picture: bytes) -> None:
     fake.failure = SystemExit()
     assert client.post("/recognize", content=picture).json()["code"] == "not_ready"

@@ -1,0 +1,141 @@
+"""The process as an orchestrator sees it: signals, drain and exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+
+# A service whose model takes as long as the picture is wide, in hundredths of a second, and dies of a red one.
+PROGRAM = """
+import sys, time
+from model import Reading
+from service.app import create_app
+from service.server import run
+from service.settings import Settings
+
+class AcceleratorError(RuntimeError): ...
+
+class Slow:
+    model_id, revision, device = "slow", "sha256:00", "cpu"
+    def warm_up(self): ...
+    def width_bucket(self, height, width): return 64
+    def read(self, images):
+        if any(image.ndim == 3 for image in images):
+            raise AcceleratorError("device lost")
+        time.sleep(max(image.shape[1] for image in images) / 100)
+        return [Reading("text", 1.0, 1.0, ()) for _ in images]
+
+settings = Settings()
+sys.exit(run(create_app(settings, Slow()), settings))
+"""
+
+
+class Service:
+    """A service in a process of its own."""
+
+    def __init__(self, **settings: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = {f"LINEWISE_{name.upper()}": value for name, value in settings.items()}
+        environment["LINEWISE_PORT"] = str(self.port)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        )
+        self.until(lambda: self.get("/healthz/ready").status_code == 200)
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(f"http://127.0.0.1:{self.port}{path}")
+
+    def post(self, data: bytes) -> httpx2.Response:
+        return httpx2.post(f"http://127.0.0.1:{self.port}/recognize", content=data)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                if condition():
+                    return
+            except httpx2.TransportError:
+                assert self.process.poll() is None
+            time.sleep(0.01)
+
+    def in_flight(self) -> float:
+        lines = self.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith("linewise_in_flight ")).split()[1])
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Service]]:
+    started: list[Service] = []
+
+    def begin(**settings: str) -> Service:
+        service = Service(**settings)
+        started.append(service)
+        return service
+
+    yield begin
+    for service in started:
+        service.process.kill()
+        service.process.communicate()
+
+
+def bitmap(width: int, mode: str = "L") -> bytes:
+
+    buffer = io.BytesIO()
+    Image.new(mode, (width, 20), 200 if mode == "L" else (255, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_term_signal_lets_admitted_requests_finish_and_exits_with_zero(start: Callable[..., Service]) -> None:
+    service = start()
+    answers: list[Any] = []
+    clients = [threading.Thread(target=lambda: answers.append(service.post(bitmap(30)))) for _ in range(4)]
+    for client in clients:
+        client.start()
+    service.until(lambda: service.in_flight() == 4)
+    service.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        client.join()
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert service.process.wait(30) == 0
+
+
+def test_during_the_drain_delay_it_is_not_ready_and_refuses(start: Callable[..., Service]) -> None:
+    service = start(drain_delay="20")
+    service.process.send_signal(signal.SIGTERM)
+    service.until(lambda: service.get("/healthz/ready").json() == {"status": "draining"})
+    refused = service.post(bitmap(5))
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert service.get("/healthz/live").status_code == 200
+    service.process.send_signal(signal.SIGTERM)  # the second one means now
+    assert service.process.wait(30) == 0
+
+
+def test_a_lost_device_ends_the_process_with_an_error(start: Callable[..., Service]) -> None:
+    service = start()
+    assert service.post(bitmap(5, "RGB")).json()["code"] == "not_ready"
+    assert service.process.wait(30) == 1
+
+
+def test_the_log_is_json_line_by_line(start: Callable[..., Service]) -> None:
+    service = start()
+    service.post(bitmap(5))
+    service.process.send_signal(signal.SIGTERM)
+    _, errors = service.process.communicate(timeout=30)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert any(line.get("route") == "/recognize" and line["status"] == 200 for line in lines)
