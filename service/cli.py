@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from model import Reading
@@ -42,10 +43,21 @@ DeviceOption = Annotated[
 WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
 
 
-@app.command()
+class ServeCommand(TyperCommand):
+    """Ends its help with the settings, which are imported only then."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from service.settings import describe
+
+        lines = [f"{name}{f' ({default})' if default else ''}: {text}" for name, default, text in describe()]
+        self.epilog = "Environment:\n\n" + "\n\n".join(lines)
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=ServeCommand)
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.  [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. (127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. (8000)")] = None,
     allow_anonymous: Annotated[
         bool | None,
         typer.Option("--allow-anonymous", help="Let anyone who reaches a public address use the service."),
@@ -90,6 +102,33 @@ def read(
                 typer.echo(_as_json(result) if as_json else _as_text(result, alone=len(sources) == 1))
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def load(
+    url: Annotated[str, typer.Argument(help="Address of a running service, such as http://127.0.0.1:8000.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders or patterns of images to send.")],
+    clients: Annotated[int, typer.Option(min=1, help="Clients that each wait for their answer.")] = 32,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Requests per second instead, come what may.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one request.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to send.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as one JSON object.")] = False,
+) -> None:
+    """Put load on a running service and print how it did."""
+    import asyncio
+
+    from service.load import as_lines, closed_loop, open_loop
+
+    contents = [Path(source).read_bytes() for source in _sources(images) if Path(source).is_file()]
+    if not contents:
+        _fail(f"no images in {', '.join(images)}", 1)
+    work = (
+        closed_loop(url, contents, clients=clients, seconds=seconds, batch=batch)
+        if rate is None
+        else open_loop(url, contents, rate=rate, seconds=seconds)
+    )
+    report = asyncio.run(work)
+    typer.echo(json.dumps(report.as_dict()) if as_json else as_lines(report))
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,17 @@ def decode(data: bytes, limits: ImageLimits) -> UprightImage:
         raise Undecodable("The image is corrupt or cut short.") from error
 
 
+def measure(data: bytes) -> int:
+    """Pixels that the header of an image claims; 0 when it cannot be read, which ``decode`` will complain about."""
+    if not _is_known(data):
+        return 0
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # as in decode
+        return 0
+
+
 def _is_known(data: bytes) -> bool:
     return data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 

@@ -6,10 +6,10 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,7 +18,8 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.errors import BadRequest, EmptyFile, ServiceError, TooManyFiles
+from service.errors import BadRequest, EmptyFile, ImageTooLarge, ServiceError, TooManyFiles
+from service.images import measure
 from service.schemas import BatchBody, RecognizeBody
 
 T = TypeVar("T")
@@ -74,19 +75,33 @@ async def receive_one(request: Request, offload: Offload) -> Upload:
     )
 
 
-async def receive_many(request: Request, offload: Offload, max_files: int) -> Upload:
-    """Take in the body of a request for several images. Raises ``BadRequest``, ``TooManyFiles``."""
+async def receive_many(request: Request, offload: Offload, max_files: int, max_pixels: int) -> Upload:
+    """Take in the body of a request for several images.
+
+    Raises ``BadRequest``, ``TooManyFiles``, and ``ImageTooLarge`` when they have more than ``max_pixels`` in all.
+    """
     too_many = TooManyFiles(f"There are more than {max_files} images in one request.")
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        return await _receive_form(request, "files", max_files, too_many)
-    if _is_json(content_type):
+        upload = await _receive_form(request, "files", max_files, too_many)
+    elif _is_json(content_type):
         body = await request.body()
         upload = await _off_loop(offload, partial(_parse_many, body), len(body))
-        if len(upload.items) > max_files:
-            raise too_many
-        return upload
-    raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
+    else:
+        raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
+    if len(upload.items) > max_files:
+        raise too_many
+    if await offload(partial(_pixels_in_all, upload.items)) > max_pixels:
+        raise ImageTooLarge(f"The images have more than {max_pixels} pixels in all.")
+    return upload
+
+
+def _pixels_in_all(items: Sequence[Item]) -> int:
+    pixels = 0
+    for item in items:
+        with suppress(ServiceError):  # an item that cannot be unwrapped gets its own problem later
+            pixels += measure(item.unwrap())
+    return pixels
 
 
 def _content_type(request: Request) -> str:
@@ -194,7 +209,7 @@ def _parse_many(body: bytes) -> Upload:
 
 
 def _base64_item(name: str | None, encoded: str) -> Item:
-    return Item(name, lambda: _not_empty(_from_base64(encoded)), len(encoded))
+    return Item(name, cache(lambda: _not_empty(_from_base64(encoded))), len(encoded))
 
 
 def _from_base64(encoded: str) -> bytes:

@@ -118,7 +118,7 @@ async def recognize_batch(
     started = time.monotonic()
     deadline = started + _time_allowed(request, settings.batch_timeout, settings.max_request_timeout)
     engine.check(deadline)
-    upload = await receive_many(request, engine.offload, settings.max_batch_files)
+    upload = await receive_many(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
     request.state.images = len(upload.items)
     charge(request, client, len(upload.items) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
         default=100 * 2**20, ge=1, description="Largest body of a request for several images, in bytes."
     )
     max_batch_files: int = Field(default=64, ge=1, description="Most images in one request.")
+    max_batch_pixels: int = Field(default=200_000_000, ge=9, description="Most pixels of all images in one request.")
     request_timeout: float = Field(
         default=10.0, gt=0, description="Time in which one image is answered or given up, in seconds."
     )
@@ -115,6 +117,13 @@ class Settings(BaseSettings):
             raise ValueError("the file cannot be read")
         return file
 
+    @field_validator("telemetry")
+    @classmethod
+    def _installed(cls, value: bool) -> bool:
+        if value and find_spec("opentelemetry.sdk") is None:
+            raise ValueError("OpenTelemetry is not installed; pip install 'linewise[telemetry]'")
+        return value
+
     @field_validator("rate_limit")
     @classmethod
     def _a_rate(cls, value: str | None) -> str | None:
@@ -165,6 +174,27 @@ def explain(error: ValidationError) -> str:
         name = "".join(f"LINEWISE_{str(part).upper()}: " for part in problem["loc"][:1])
         parts.append(name + problem["msg"].removeprefix("Value error, "))
     return "; ".join(parts)
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting as its environment variable, its default and what it does."""
+    return [
+        (f"LINEWISE_{name.upper()}", _shown(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def as_markdown() -> str:
+    """The settings as a Markdown table."""
+    rows = [("setting", "default", "what it does"), ("---", "---", "---")]
+    rows += [(f"`{name}`", f"`{default}`" if default else "", text) for name, default, text in describe()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _shown(default: object) -> str:
+    if default is None or default == ():
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _is_loopback(host: str) -> bool:

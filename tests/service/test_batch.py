@@ -140,6 +140,20 @@ def test_the_limits_are_told(make_client: Callable[..., TestClient]) -> None:
     assert "20000 bytes" in client.post("/recognize/batch", content=bytes(20_001)).json()["detail"]
 
 
+@pytest.mark.parametrize("form", ["files", "json"])
+def test_the_pixels_of_all_images_together_are_bounded(make_client: Callable[..., TestClient], form: str) -> None:
+    client = make_client(max_batch_pixels=2 * 60 * 40)
+
+    def send(count: int) -> Any:
+        sent = {"files": as_files(*[1] * count)} if form == "files" else {"json": as_json(*[("a", grey(1))] * count)}
+        return client.post("/recognize/batch", **sent)
+
+    assert send(2).status_code == 200
+    response = send(3)
+    assert (response.status_code, response.json()["code"]) == (422, "image_too_large")
+    assert "4800 pixels" in response.json()["detail"]
+
+
 def test_a_batch_that_does_not_fit_is_refused_whole(
     make_client: Callable[..., TestClient], fake: Any, picture: bytes
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ from fastapi.testclient import TestClient
 from model import Reading
 from prometheus_client.parser import text_string_to_metric_families
 
+import service
 from service.logs import log_config
 
+ENDS = ("_total", "_bucket", "_sum", "_count", "_created")
 SECRET = "0123456789-secret-key"
 
 
@@ -168,3 +172,29 @@ def test_server_timing_tells_the_stages(client: TestClient, picture: bytes) -> N
     stages = [part.split(";dur=") for part in header.split(", ")]
     assert [name for name, _ in stages] == ["decode", "queue", "inference", "total"]
     assert all(float(spent) >= 0 for _, spent in stages)
+
+
+def test_the_dashboard_asks_only_for_metrics_that_exist(client: TestClient) -> None:
+    dashboard = json.loads((Path(service.__file__).parent / "grafana.json").read_text(encoding="utf-8"))
+    exposed = {
+        name
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for name in [family.name, *(f"{family.name}_{end}" for end in ("total", "bucket", "sum", "count"))]
+    }
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = set(re.findall(r"linewise_\w+", " ".join(expressions)))
+    assert asked and asked <= exposed
+    covered = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked}
+    assert {name for name in exposed if name.startswith("linewise") and not name.endswith(ENDS)} <= covered
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    dashboard = json.loads((Path(service.__file__).parent / "grafana.json").read_text(encoding="utf-8"))
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells)) and max(x for x, _ in cells) < 24

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
-from service.settings import Settings, explain
+from service import cli
+from service.settings import Settings, as_markdown, describe, explain
 
 
 def test_the_default_address_is_this_machine_only() -> None:
@@ -38,3 +42,33 @@ def test_a_public_address_needs_an_explicit_flag(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_flag(host: str) -> None:
     assert Settings(host=host).host == host
+
+
+def test_every_setting_is_in_the_help_and_in_the_documentation() -> None:
+    shown = CliRunner().invoke(cli.app, ["serve", "--help"]).stdout
+    for name, default, text in describe():
+        assert text.endswith("."), name
+        assert name in shown and default in shown
+    document = (Path(__file__).parents[2] / "service" / "README.md").read_text(encoding="utf-8")
+    assert as_markdown() in document, "print(service.settings.as_markdown()) makes the table anew"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_in_flight": 63},
+        {"max_in_flight_bytes": 10**6},
+        {"max_batch_body_bytes": 10**9},
+        {"linger": -1},
+        {"port": 70_000},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**settings)
+
+
+def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.settings.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=r"linewise\[telemetry\]"):
+        Settings(telemetry=True)
