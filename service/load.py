@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 BOUNDARY = "linewise-load"
+FRESH = 3.0  # seconds that an idle connection is trusted; servers commonly close theirs after five
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ class _Connection:
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def exchange(self, request: bytes) -> int:
         """Send a request and take in the whole answer; its status, 0 when the connection was lost."""
+        if time.monotonic() - self._used > FRESH:
+            self.close()
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection(*self._address)
@@ -83,6 +87,7 @@ class _Connection:
             await reader.readexactly(int(fields[b"content-length"]))
             if fields.get(b"connection") == b"close":
                 self.close()
+            self._used = time.monotonic()
             return int(head.split(b" ", 2)[1])
         except (OSError, asyncio.IncompleteReadError):
             self.close()

@@ -47,13 +47,13 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:  # async: a plain function would be sent through a thread pool
     engine = request.app.state.engine
     assert isinstance(engine, Engine)
     return engine
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings = request.app.state.settings
     assert isinstance(settings, Settings)
     return settings

@@ -210,3 +210,18 @@ def test_a_body_over_the_limit_is_refused(make_client: Callable[..., TestClient]
 def test_limits_of_pixels_and_sides_are_settings(make_client: Callable[..., TestClient]) -> None:
     client = make_client(max_pixels=3999)
     assert_problem(client.post("/recognize", content=GREY_77), 422, "image_too_large")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about much of this
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_hostile_bytes_never_make_a_server_error(client: TestClient, file_format: str) -> None:
+    random = np.random.default_rng(3)
+    noise = Image.fromarray(random.integers(0, 256, (24, 48, 3), np.uint8))
+    whole = np.frombuffer(encode(noise, file_format), np.uint8)
+    for _ in range(60):
+        broken = whole[: random.integers(1, len(whole) + 1)].copy()
+        spots = random.integers(0, min(len(broken), 200), random.integers(1, 12))  # headers are where it hurts
+        broken[spots] = random.integers(0, 256, len(spots))
+        response = client.post("/recognize", content=broken.tobytes())
+        assert response.status_code in (200, 415, 422), response.text
+    assert text_of(client, GREY_77) == "77"
