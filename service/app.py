@@ -17,6 +17,7 @@ from service.errors import LastResort, install_handlers
 from service.guards import BodyGuard
 from service.metrics import Metrics
 from service.observe import RequestContext
+from service.page import page
 from service.settings import Settings
 
 DESCRIPTION = "Send the picture of a line of text, get the text with a confidence."
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
     app.include_router(routes.recognition)
     app.include_router(routes.recognition, prefix="/v1", include_in_schema=False)
     app.include_router(routes.service)
+    app.include_router(page)
     return app
 
 
