@@ -47,6 +47,9 @@ def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCapt
         def read(self, images: object) -> Any:
             raise AssertionError
 
+        def width_bucket(self, height: int, width: int) -> int:
+            raise AssertionError
+
     with TestClient(create_app(Settings(), Broken())) as client:
         while client.get("/healthz/live").status_code == 200:
             pass
@@ -102,7 +105,7 @@ def test_a_well_formed_request_id_is_echoed(client: TestClient, given: str) -> N
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\tb", "<script>", "é"])
 def test_a_malformed_request_id_is_replaced(client: TestClient, given: str) -> None:
-    answered = client.get("/healthz/live", headers={"x-request-id": given.encode()}).headers["x-request-id"]
+    answered = client.get("/healthz/live", headers={b"x-request-id": given.encode()}).headers["x-request-id"]
     assert answered != given and len(answered) == 32
 
 

@@ -67,8 +67,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         made.append(seconds)
 
-    monkeypatch.setattr(client_module.time, "sleep", made.append)
-    monkeypatch.setattr(client_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr("service.client.time.sleep", made.append)
+    monkeypatch.setattr("service.client.asyncio.sleep", sleep)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -63,7 +64,7 @@ def test_every_setting_is_in_the_help_and_in_the_documentation() -> None:
         {"port": 70_000},
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings: dict[str, float]) -> None:
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**settings)
 

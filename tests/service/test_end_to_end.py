@@ -1,0 +1,133 @@
+"""The whole road with the shipped weights: a picture in, its text out."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import model
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+from typer.testing import CliRunner
+
+from service import cli
+from service.app import create_app
+from service.settings import Settings
+
+TEXT = "Invoice 1042"
+
+
+def line(text: str = TEXT, ink: Any = 0, paper: Any = 255, mode: str = "L") -> Image.Image:
+    font = ImageFont.load_default(32)
+    width = int(font.getlength(text)) + 24
+    image = Image.new(mode, (width, 48), paper)
+    ImageDraw.Draw(image).text((12, 4), text, fill=ink, font=font)
+    return image
+
+
+def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    try:
+        reader = model.load(device="cpu")
+    except model.CheckpointError as error:
+        pytest.skip(f"no weights in this tree: {error}")
+    with TestClient(create_app(Settings(), reader)) as client:
+        while client.get("/healthz/ready").status_code != 200:
+            time.sleep(0.01)
+        yield client
+
+
+def read(client: TestClient, data: bytes, **options: str) -> dict[str, Any]:
+    response = client.post("/recognize", content=data, params=options)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_a_drawn_line_is_read(client: TestClient) -> None:
+    body = read(client, encode(line()))
+    assert body["text"] == TEXT
+    assert body["confidence"] > 0.5
+    assert body["model"]["revision"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_every_format_gives_the_text(client: TestClient, file_format: str) -> None:
+    assert read(client, encode(line().convert("RGB"), file_format))["text"] == TEXT
+
+
+def test_pictures_of_every_kind_give_the_text(client: TestClient) -> None:
+    black = line()
+    clear = (0, 0, 0, 0)
+    sixteen = Image.fromarray(np.asarray(black).astype(np.uint16) * 257)
+    kinds = {
+        "palette": encode(black.convert("P")),
+        "bilevel": encode(black.convert("1")),
+        "16 bit": encode(sixteen),
+        "CMYK": encode(black.convert("CMYK"), "JPEG"),
+        "white on black": encode(ImageChops.invert(black)),
+        "black on transparent": encode(line(mode="RGBA", ink=(0, 0, 0, 255), paper=clear)),
+        "white on transparent": encode(line(mode="RGBA", ink=(255, 255, 255, 255), paper=clear)),
+    }
+    assert {kind: read(client, data)["text"] for kind, data in kinds.items()} == dict.fromkeys(kinds, TEXT)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 180), (6, 90), (8, 270)])
+def test_a_picture_that_lies_on_its_side_is_read_upright(client: TestClient, orientation: int, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lying = line().rotate(turn, expand=True)  # counterclockwise; the metadata asks for the turn back
+    body = read(client, encode(lying.convert("RGB"), "JPEG", exif=exif, quality=95))
+    assert (body["text"], body["image"]["orientation_applied"]) == (TEXT, turn)
+
+
+def test_an_upside_down_picture_is_found_out(client: TestClient) -> None:
+    body = read(client, encode(line().rotate(180)), orientation="auto")
+    assert (body["text"], body["image"]["orientation_applied"]) == (TEXT, 180)
+    assert read(client, encode(line()), orientation="auto")["image"]["orientation_applied"] == 0
+
+
+def test_characters_lie_in_order_where_the_ink_is(client: TestClient) -> None:
+    image = line()
+    chars = read(client, encode(image), detail="chars")["chars"]
+    assert "".join(one["text"] for one in chars) == TEXT
+    centres = [(one["polygon"][0][0] + one["polygon"][1][0]) / 2 for one in chars]
+    assert centres == sorted(centres)
+    font = ImageFont.load_default(32)
+    expected = [12 + font.getlength(TEXT[:i]) + font.getlength(TEXT[i]) / 2 for i in range(len(TEXT))]
+    assert max(abs(got - want) for got, want in zip(centres, expected, strict=True)) < 16
+
+
+def test_equal_bytes_give_equal_answers_alone_in_a_batch_and_under_load(client: TestClient) -> None:
+    texts = ["Total 12.50", "a", "The quick brown fox jumps over the lazy dog", TEXT, "No. 7"]
+    pictures = [encode(line(text)) for text in texts]
+    alone = [read(client, data) for data in pictures]
+    wanted = [(one["text"], one["confidence"]) for one in alone]
+    batch = client.post("/recognize/batch", files=[("files", data) for data in pictures * 3]).json()["results"]
+    assert [(one["text"], one["confidence"]) for one in batch] == wanted * 3
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(lambda data: read(client, data), pictures * 4))
+    assert [(one["text"], one["confidence"]) for one in loaded] == wanted * 4
+
+
+def test_an_empty_picture_has_no_text(client: TestClient) -> None:
+    body = read(client, encode(Image.new("L", (200, 40), 255)))
+    assert (body["text"], body["warnings"]) == ("", ["no_text"])
+
+
+def test_the_command_line_prints_the_text(client: TestClient, tmp_path: Path) -> None:
+    line().save(tmp_path / "line.png")
+    result = CliRunner().invoke(cli.app, ["read", "--device", "cpu", str(tmp_path / "line.png")])
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
