@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -118,7 +119,6 @@ def test_unknown_addresses_and_methods_are_problems_too(client: TestClient) -> N
 
 
 def test_the_documentation_lists_the_three_ways_and_the_problems(client: TestClient) -> None:
-    assert client.get("/docs").status_code == 200
     operation = client.get("/openapi.json").json()["paths"]["/recognize"]["post"]
     assert set(operation["requestBody"]["content"]) == {
         "multipart/form-data",
@@ -128,3 +128,11 @@ def test_the_documentation_lists_the_three_ways_and_the_problems(client: TestCli
     }
     assert {"200", "400", "413", "415", "422", "503"} <= set(operation["responses"])
     assert "application/problem+json" in operation["responses"]["422"]["content"]
+
+
+def test_the_documentation_needs_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text
+    for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert client.get(name).status_code == 200

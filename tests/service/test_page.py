@@ -194,3 +194,11 @@ def test_a_file_that_is_no_picture_leaves_no_broken_one(open_page: Open) -> None
     drop(page, ("bad.png", b"hello"))
     expect(page.locator(".problem")).to_be_visible()
     expect(page.locator(".picture")).to_be_hidden()
+
+
+@browser_test
+def test_the_documentation_opens_without_the_internet(open_page: Open) -> None:
+    page = open_page()
+    page.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
+    page.goto(page.url + "docs")
+    expect(page.get_by_text("Read the text of one image")).to_be_visible()
