@@ -75,6 +75,7 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     app.add_middleware(
         BodyGuard,
         max_bytes=settings.max_body_bytes,
+        max_total=settings.max_in_flight_bytes,
         timeout=settings.upload_timeout,
         exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
     )

@@ -58,6 +58,8 @@ class BatchRun:
     async def _lines(self) -> AsyncGenerator[str]:
         failed = 0
         tasks = [asyncio.ensure_future(self._one(index)) for index in range(len(self._items))]
+        # The room is free when all is read, not when a slow reader has taken the last line.
+        asyncio.gather(*tasks).add_done_callback(lambda _: self._ticket.release())
         try:
             for done in asyncio.as_completed(tasks):
                 outcome = await done

@@ -134,6 +134,7 @@ class Ticket(Generic[ReadingT]):
         self.size = size
         self.deadline = deadline
         self.unsubmitted = items
+        self.released = False
         self._futures: list[Future[Served[ReadingT]]] = []
 
     def submit(self, pixels: Pixels) -> Future[Served[ReadingT]]:
@@ -142,15 +143,19 @@ class Ticket(Generic[ReadingT]):
         self._futures.append(future)
         return future
 
+    def release(self) -> None:
+        """Give the room back and take what is still queued out of the queue; a second time does nothing."""
+        for future in self._futures:
+            future.cancel()  # does nothing to what is finished
+        self._batcher._release(self)
+
     def __enter__(self) -> Ticket[ReadingT]:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for future in self._futures:
-            future.cancel()  # does nothing to what is finished
-        self._batcher._release(self)
+        self.release()
 
 
 class Batcher(Generic[ReadingT]):
@@ -285,7 +290,7 @@ class Batcher(Generic[ReadingT]):
             if self._broken:
                 raise Broken("the model thread has ended")
             if ticket.unsubmitted == 0:
-                raise ValueError(f"the ticket is for {ticket.items} items")
+                raise ValueError(f"the ticket was for {ticket.items} items and is used up")
             ticket.unsubmitted -= 1
             self._unsubmitted -= 1
             self._number += 1
@@ -302,6 +307,9 @@ class Batcher(Generic[ReadingT]):
 
     def _release(self, ticket: Ticket[ReadingT]) -> None:
         with self._changed:
+            if ticket.released:
+                return
+            ticket.released = True
             self._in_flight -= ticket.items
             self._bytes -= ticket.size
             self._unsubmitted -= ticket.unsubmitted

@@ -9,21 +9,30 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyTooLarge, ServiceError, UploadTimeout, problem_response
+from service.errors import BodyTooLarge, QueueFull, ServiceError, UploadTimeout, problem_response
 
 
 class BodyGuard:
     """Hold every request body to ``max_bytes`` bytes, or those of its path in ``exceptions``, and ``timeout`` seconds.
 
-    A ``Content-Length`` over the limit is answered at once and its body is never asked for; a body without one is
-    counted as it arrives. The error is raised where the application reads the body, so that it is answered like any
-    other.
+    All bodies that are being received or worked on are held to ``max_total`` bytes together; who comes on top of that
+    is told to come back later. A ``Content-Length`` over the limit is answered at once and its body is never asked for;
+    a body without one is counted as it arrives. The error is raised where the application reads the body, so that it is
+    answered like any other.
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_bytes: int, timeout: float, exceptions: Mapping[str, int] | None = None
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        max_total: int,
+        timeout: float,
+        exceptions: Mapping[str, int] | None = None,
     ) -> None:
         self.app = app
+        self.max_total = max_total
+        self.held = 0
         self.max_bytes = max_bytes
         self.exceptions = exceptions or {}
         self.timeout = timeout
@@ -37,33 +46,49 @@ class BodyGuard:
         if declared.isdecimal() and int(declared) > limit:
             await problem_response(_too_large(limit), scope)(scope, receive, send)
             return
-        await self.app(scope, self._guarded(receive, limit), send)
+        body = _Body(self, receive, limit)
+        try:
+            await self.app(scope, body.receive, send)
+        finally:
+            self.held -= body.received
 
-    def _guarded(self, receive: Receive, limit: int) -> Receive:
-        received = 0
-        deadline = asyncio.get_running_loop().time() + self.timeout
-        failure: ServiceError | None = None
 
-        async def guarded() -> Message:
-            nonlocal received, deadline, failure
-            if failure is not None:  # asked again after the refusal: the answer stays the same
-                raise failure
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                failure = UploadTimeout(f"The request body did not arrive within {self.timeout:g} seconds.")
-                raise failure from None
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > limit:
-                    failure = _too_large(limit)
-                    raise failure
-                if not message.get("more_body", False):
-                    deadline = math.inf  # what may still come is the disconnect, and that has no deadline
-            return message
+class _Body:
+    """The body of one request on its way in."""
 
-        return guarded
+    def __init__(self, guard: BodyGuard, receive: Receive, limit: int) -> None:
+        self.received = 0
+        self._guard = guard
+        self._receive = receive
+        self._limit = limit
+        self._deadline = asyncio.get_running_loop().time() + guard.timeout
+        self._failure: ServiceError | None = None
+
+    async def receive(self) -> Message:
+        """The next message. Raises ``BodyTooLarge``, ``QueueFull``, ``UploadTimeout``."""
+        if self._failure is not None:  # asked again after the refusal: the answer stays the same
+            raise self._failure
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            self._failure = UploadTimeout(f"The request body did not arrive within {self._guard.timeout:g} seconds.")
+            raise self._failure from None
+        if message["type"] == "http.request":
+            self._count(len(message.get("body", b"")))
+            if not message.get("more_body", False):
+                self._deadline = math.inf  # what may still come is the disconnect, and that has no deadline
+        return message
+
+    def _count(self, size: int) -> None:
+        self.received += size
+        self._guard.held += size
+        if self.received > self._limit:
+            self._failure = _too_large(self._limit)
+        elif self._guard.held > self._guard.max_total:
+            self._failure = QueueFull("Too many bytes are being received; try again soon.", retry_after=1.0)
+        if self._failure is not None:
+            raise self._failure
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -71,6 +71,13 @@ class Timing(BaseModel):
     total: Milliseconds = Field(examples=[11.4])
 
 
+class Envelope(BaseModel):
+    """What every answer with text begins with."""
+
+    request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
+    model: ModelInfo
+
+
 class TextAnswer(BaseModel):
     """What was read in one image."""
 
@@ -82,11 +89,9 @@ class TextAnswer(BaseModel):
     warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
 
 
-class RecognizeResponse(TextAnswer):
+class RecognizeResponse(TextAnswer, Envelope):
     """The text of one image."""
 
-    request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
-    model: ModelInfo
     timing_ms: Timing
 
 
@@ -116,11 +121,9 @@ class BatchItem(BaseModel):
     warnings: list[str] | None = Field(default=None, examples=[[]])
 
 
-class BatchSummary(BaseModel):
+class BatchSummary(Envelope):
     """How a request for several images went; also the last line of a stream."""
 
-    request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
-    model: ModelInfo
     total: int = Field(examples=[2])
     ok: int = Field(examples=[1])
     error: int = Field(examples=[1])

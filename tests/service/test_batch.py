@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -203,3 +204,35 @@ def test_equal_images_get_equal_answers_alone_and_in_any_batch(client: TestClien
     for count in (1, 3, 40):
         results = client.post("/recognize/batch", files=as_files(*[5] * count)).json()["results"]
         assert {(one["text"], one["confidence"]) for one in results} == {(alone["text"], alone["confidence"])}
+
+
+def test_a_stream_that_nobody_takes_does_not_keep_its_room(make_client: Callable[..., TestClient]) -> None:
+    """An ASGI server waits in ``send`` while the client's window is shut."""
+    app: Any = make_client().app
+    body = json.dumps(as_json(("a", grey(1)), ("b", grey(2)))).encode()
+
+    async def scenario() -> tuple[int, int]:
+        shut = asyncio.Event()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                shut.set()
+                await asyncio.Event().wait()
+
+        headers = [(b"content-type", b"application/json"), (b"accept", b"application/x-ndjson")]
+        path = "/recognize/batch"
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+        request = asyncio.create_task(app({**scope, "headers": headers, "asgi": {"version": "3.0"}}, receive, send))
+        await shut.wait()
+        while app.state.engine.load[0]:
+            await asyncio.sleep(0.001)
+        load: tuple[int, int] = app.state.engine.load[:2]
+        request.cancel()
+        await asyncio.wait([request])
+        return load
+
+    assert asyncio.run(scenario()) == (0, 0)

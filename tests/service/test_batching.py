@@ -125,7 +125,7 @@ def submit(batcher: Batcher[int], value: int, deadline: float = FAR, width: int 
     """Admit and queue one image; the ticket is given back when its answer is there."""
     ticket = batcher.admit(1, 10, deadline)
     future = ticket.submit(image(value, width))
-    future.add_done_callback(lambda _: ticket.__exit__(None, None, None))
+    future.add_done_callback(lambda _: ticket.release())
     return future
 
 
@@ -425,8 +425,19 @@ def test_a_ticket_cannot_be_overdrawn(make: Make, reader: GatedReader) -> None:
     reader.gate.set()
     with make().admit(1, 0, FAR) as ticket:
         ticket.submit(image(1))
-        with pytest.raises(ValueError, match="1 items"):
+        with pytest.raises(ValueError, match="used up"):
             ticket.submit(image(2))
+
+
+def test_a_ticket_given_back_twice_counts_once_and_is_good_for_nothing(make: Make) -> None:
+    batcher = make()
+    with batcher.admit(2, 10, FAR), batcher.admit(3, 10, FAR) as ticket:
+        ticket.release()
+        ticket.release()
+        assert batcher.in_flight == 2
+        with pytest.raises(ValueError, match="used up"):
+            ticket.submit(image(1))
+    assert batcher.in_flight == 0
 
 
 def test_batches_are_reported(make: Make, reader: GatedReader, recorder: Recorder, clock: Clock) -> None:
