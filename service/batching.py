@@ -118,6 +118,7 @@ class _Job(Generic[ReadingT]):
     deadline: float
     number: int
     submitted: float
+    queued: bool = True
     future: Future[Served[ReadingT]] = field(default_factory=Future)
 
     @property
@@ -298,9 +299,8 @@ class Batcher(Generic[ReadingT]):
             insort(self._queues.setdefault(rung, []), job, key=lambda other: other.urgency)
             self._queued_columns += rung
             self._queued_items += 1
-            self._columns_per_item += (
-                (1.0 - MEMORY) * (rung - self._columns_per_item) if self._columns_per_item else rung
-            )
+            past = self._columns_per_item or rung
+            self._columns_per_item = MEMORY * past + (1.0 - MEMORY) * rung
             self._changed.notify_all()
         job.future.add_done_callback(lambda _: self._withdraw(job))
         return job.future
@@ -317,17 +317,17 @@ class Batcher(Generic[ReadingT]):
             self._changed.notify_all()  # after close, the thread waits for the last of these
 
     def _withdraw(self, job: _Job[ReadingT]) -> None:
-        """Forget a job that was cancelled in the queue; one that was taken out before is not found."""
+        """Forget a job that was cancelled in the queue; one that was taken out before needs nothing."""
         with self._changed:
-            queue = self._queues.get(job.rung, [])
-            if job not in queue:
+            if not job.queued:
                 return
             self._remove(job.rung, [job])
         self._observer.dropped("cancelled")
 
     def _remove(self, rung: int, jobs: list[_Job[ReadingT]]) -> None:
-        numbers = {job.number for job in jobs}
-        rest = [job for job in self._queues[rung] if job.number not in numbers]
+        for job in jobs:
+            job.queued = False
+        rest = [job for job in self._queues[rung] if job.queued]
         if rest:
             self._queues[rung] = rest
         else:
@@ -423,8 +423,8 @@ class Batcher(Generic[ReadingT]):
         with self._changed:
             self._broken = True
             stranded = [job for queue in self._queues.values() for job in queue]
-            self._queues.clear()
-            self._queued_columns = self._queued_items = 0
+            for job in stranded:
+                self._remove(job.rung, [job])
             stranded = [job for job in stranded if job.future.set_running_or_notify_cancel()]
         for job in stranded + self._taken:
             if not job.future.done():
