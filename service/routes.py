@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from service import answers
 from service.access import Client, charge, charge_one, identify
 from service.batch import BatchRun
 from service.engine import Engine, State
-from service.errors import PROBLEM_JSON, InvalidOption, request_id_of
+from service.errors import PROBLEM_JSON, request_id_of
 from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
 from service.metrics import CONTENT_TYPE, Metrics
@@ -62,6 +62,15 @@ async def _settings(request: Request) -> Settings:
 EngineOf = Annotated[Engine, Depends(_engine)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
 QueryOptions = Annotated[Options, Query()]
+Timeout = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds in which the answer is of use; the service gives up after them, or after its own limit.",
+    ),
+]
 
 recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify), Depends(charge_one)])
 service = APIRouter(tags=["service"])
@@ -76,14 +85,19 @@ service = APIRouter(tags=["service"])
     openapi_extra={"requestBody": RECOGNIZE_BODY},
 )
 async def recognize(
-    request: Request, response: Response, query: QueryOptions, engine: EngineOf, settings: SettingsOf
+    request: Request,
+    response: Response,
+    query: QueryOptions,
+    engine: EngineOf,
+    settings: SettingsOf,
+    timeout: Timeout = None,
 ) -> RecognizeResponse:
     """Send one image of one line of text: as the multipart field `file`, as the bare bytes, or in JSON.
 
     The options may stand in the query, in form fields or beside the image in the JSON.
     """
     started = time.monotonic()
-    deadline = started + _time_allowed(request, settings.request_timeout, settings.max_request_timeout)
+    deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
     engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
     upload = await receive_one(request, engine.offload)
     options = merge(query, upload.options)
@@ -108,7 +122,12 @@ async def recognize(
     openapi_extra={"requestBody": BATCH_BODY},
 )
 async def recognize_batch(
-    request: Request, query: QueryOptions, engine: EngineOf, settings: SettingsOf, client: Client
+    request: Request,
+    query: QueryOptions,
+    engine: EngineOf,
+    settings: SettingsOf,
+    client: Client,
+    timeout: Timeout = None,
 ) -> BatchResponse | Response:
     """Send several images as multipart fields `files` or in JSON; all are admitted, or none.
 
@@ -116,7 +135,7 @@ async def recognize_batch(
     summary ends the stream. Otherwise one document holds them in the order of the request.
     """
     started = time.monotonic()
-    deadline = started + _time_allowed(request, settings.batch_timeout, settings.max_request_timeout)
+    deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(deadline)
     upload = await receive_many(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
@@ -128,20 +147,6 @@ async def recognize_batch(
         return run.stream(NDJSON)
     with ticket:
         return await unless_client_leaves(request, run.collect())
-
-
-def _time_allowed(request: Request, default: float, most: float) -> float:
-    """Seconds until the deadline: the client's own wish, capped, or the default."""
-    wish = request.headers.get("x-request-timeout")
-    if wish is None:
-        return default
-    try:
-        seconds = float(wish)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 < seconds < float("inf"):
-        raise InvalidOption("X-Request-Timeout is not a positive number of seconds.")
-    return min(seconds, most)
 
 
 @service.get(
