@@ -1,0 +1,61 @@
+"""Everything that must be known beside the tensors to rebuild and feed a model."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from model.charset import DEFAULT_ALPHABET
+
+# About +15 to +25 % from rung to rung, so that an image is widened by 9 % on average; every rung
+# is a multiple of the 4 pixels that one column of logits covers, and of 8 for aligned kernels.
+WIDTH_LADDER = (
+    32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512,
+    608, 704, 800, 928, 1056, 1216, 1408, 1632, 2048,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network and of its input; stored inside the checkpoint.
+
+    `height` and `widths` are pixels of the scaled grey image, `channels` and `blocks` are per stage
+    of the backbone, `hidden` is the width of one LSTM direction, `temperature` divides the logits
+    before a confidence is taken from them (1 = uncalibrated).
+    """
+
+    alphabet: str = DEFAULT_ALPHABET
+    height: int = 32
+    widths: tuple[int, ...] = WIDTH_LADDER
+    stem: int = 32
+    channels: tuple[int, ...] = (32, 64, 96, 192)
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    hidden: int = 192
+    lstm_layers: int = 2
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.height % 8:
+            raise ValueError(f"height must be a multiple of 8, not {self.height}")
+        if len(self.channels) != 4 or len(self.blocks) != 4:
+            raise ValueError("channels and blocks must name four stages")
+        if list(self.widths) != sorted(set(self.widths)) or any(w % 4 for w in self.widths):
+            raise ValueError("widths must rise and be multiples of 4")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """The configuration that `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, an unknown field, or a value out of range.
+        """
+        fields = json.loads(text)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, dict) or fields.keys() - known:
+            raise ValueError("the model configuration has fields that this version does not know")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

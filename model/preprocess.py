@@ -1,0 +1,87 @@
+"""An image array of any size to a grey image of the model's height and a rung's width, and to tensors."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+
+Image = NDArray[np.uint8]
+
+# Neighbouring windows of an over-long line share this many pixels; the seam is cut in the middle,
+# where both windows have seen at least a word's length of context.
+WINDOW_OVERLAP = 256
+
+# Grey levels. Below this spread an image is noise on a flat ground and must not be blown up.
+MIN_SPREAD = 6.0
+
+
+def rung(config: ModelConfig, height: int, width: int) -> int:
+    """Width in pixels to which an image of `height` x `width` is scaled.
+
+    It depends on the image alone, never on its batch mates. The image is widened to the next rung
+    rather than padded, so that a batch holds no pixels that mean nothing. Lines longer than the
+    last rung keep their own width, rounded up to 4, and are read in windows.
+    """
+    natural = width * config.height / height
+    for candidate in config.widths:
+        if natural <= candidate * 1.04:  # up to 4 % narrower is not worth the next rung's cost
+            return candidate
+    return -(-round(natural) // 4) * 4
+
+
+def grey(image: Image) -> Image:
+    """One channel of an `(H, W)` grey or `(H, W, 3)` RGB uint8 image.
+
+    Raises:
+        ValueError: another dtype, shape, or an empty side.
+    """
+    if image.dtype != np.uint8:
+        raise ValueError(f"an image must be uint8, not {image.dtype}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
+        raise ValueError(f"an image must be (H, W) or (H, W, 3) and not empty, not {image.shape}")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
+
+
+def scale(config: ModelConfig, image: Image) -> Image:
+    """Grey uint8 image of shape `(config.height, rung)`.
+
+    An image that would be narrower than the first rung is not stretched (an I would become a bar)
+    but continued by its edge columns on both sides.
+    """
+    single = grey(image)
+    height, width = single.shape
+    target = rung(config, height, width)
+    natural = max(1, round(width * config.height / height))
+    inner = min(natural, target) if target == config.widths[0] else target
+    shrinks = config.height < height
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    scaled = cv2.resize(single, (inner, config.height), interpolation=method)
+    if inner < target:
+        left = (target - inner) // 2
+        scaled = cv2.copyMakeBorder(scaled, 0, 0, left, target - inner - left, cv2.BORDER_REPLICATE)
+    return np.asarray(scaled, np.uint8)
+
+
+def windows(config: ModelConfig, scaled: Image) -> list[tuple[int, Image]]:
+    """Overlapping `(start, window)` pieces of a scaled image, one piece unless it is over-long."""
+    longest, width = config.widths[-1], scaled.shape[1]
+    if width <= longest:
+        return [(0, scaled)]
+    starts = list(range(0, width - longest, longest - WINDOW_OVERLAP)) + [width - longest]
+    return [(start, scaled[:, start : start + longest]) for start in starts]
+
+
+def to_tensor(scaled: Sequence[Image], device: torch.device | None = None) -> torch.Tensor:
+    """Batch of equally wide scaled images as float32 `(B, 1, H, W)`, mean 0 and spread 1 per image.
+
+    The normalisation is per image, so that faded and dark pictures look like any other.
+    """
+    batch = torch.from_numpy(np.stack(scaled)).to(device).float()  # (B, H, W)
+    spread, mean = torch.std_mean(batch, dim=(1, 2), keepdim=True, correction=0)
+    return ((batch - mean) / spread.clamp_min(MIN_SPREAD)).unsqueeze(1)
