@@ -1,0 +1,213 @@
+"""The recogniser as everyone uses it: pictures of lines in, text with confidences out."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model import ctc, preprocess
+from model.charset import STRAIGHT, Charset
+from model.checkpoint import DEFAULT_PATH, load_model
+from model.config import ModelConfig
+from model.crnn import COLUMN, CRNN, ResidualBlock
+from model.preprocess import Image
+
+# Scaled pixels per forward pass. On a CPU 128 words of 128 x 32 pixels, whose widest layer is some
+# 64 MB of floats and more would only leave the caches; a GPU wants as much work as it can get.
+CPU_PIXELS = 128 * 128 * 32
+GPU_PIXELS = 8 * CPU_PIXELS
+
+
+@dataclass(frozen=True)
+class Character:
+    """One character; `start` and `end` are pixels along the width of the input image."""
+
+    text: str
+    confidence: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The text of one image.
+
+    `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` that
+    of the weakest character, or `confidence` where there is no character.
+    """
+
+    text: str
+    confidence: float
+    confidence_min: float
+    characters: tuple[Character, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One window of one image: where in the batch's answer it belongs, and its pixels."""
+
+    image: int
+    start: int
+    pixels: Image
+
+
+class Reader:
+    """Reads pictures that hold one line of text each.
+
+    Not for two threads at once. `model_id` names the model, `revision` the very weights.
+    """
+
+    model_id = "linewise"
+
+    def __init__(self, model: CRNN, revision: str = "unsaved", device: torch.device | str = "cpu") -> None:
+        """Take over `model`, which is changed: its normalisations are folded into its convolutions."""
+        self.config: ModelConfig = model.config
+        self.revision = revision
+        self.device = torch.device(device)
+        self._charset = Charset(model.config.alphabet)
+        self._model = fold_normalisation(model.eval()).to(self.device)
+        convert_conv2d_weight_memory_format(self._model, torch.channels_last)
+        self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
+
+    def read(self, images: Sequence[Image], *, typographic_quotes: bool = False) -> list[Reading]:
+        """The text of each image, in order; an image's answer does not depend on the others.
+
+        `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. Typographic quotes
+        become straight ones unless `typographic_quotes` is set; outer spaces are dropped.
+
+        Raises:
+            ValueError: an array of another type or shape, or an empty one.
+        """
+        by_width: defaultdict[int, list[_Piece]] = defaultdict(list)
+        widths = []
+        for index, image in enumerate(images):
+            scaled = preprocess.scale(self.config, image)
+            widths.append(scaled.shape[1])
+            for start, window in preprocess.windows(self.config, scaled):
+                by_width[window.shape[1]].append(_Piece(index, start, window))
+        decoded: dict[int, ctc.Decoded] = {}
+        with torch.inference_mode():
+            for pieces in by_width.values():
+                decoded.update(self._decode(pieces, widths))
+        return [
+            self._reading(decoded[index], image, widths[index], typographic_quotes)
+            for index, image in enumerate(images)
+        ]
+
+    def width_bucket(self, height: int, width: int) -> int:
+        """Width in pixels, at the model's height, at which an image of this size is computed."""
+        return preprocess.rung(self.config, height, width)
+
+    def warm_up(self) -> None:
+        """Read one empty image of every width of the ladder, so that no request waits for set-up work."""
+        with torch.inference_mode():
+            for width in self.config.widths:
+                ctc.greedy(self._forward(torch.zeros(1, 1, self.config.height, width, device=self.device)))
+
+    def _decode(self, pieces: list[_Piece], widths: list[int]) -> Iterator[tuple[int, ctc.Decoded]]:
+        """Image number and decoded text for pieces of one width, a bounded batch at a time."""
+        unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
+        size = max(1, self._max_pixels // pieces[0].pixels.size)
+        for first in range(0, len(pieces), size):
+            batch = pieces[first : first + size]
+            logits = self._forward(preprocess.to_tensor([p.pixels for p in batch], self.device))  # (B, T, C)
+            short = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
+            for row, one in zip(short, ctc.greedy(logits[short], self.config.temperature), strict=True):
+                yield batch[row].image, one
+            for row, piece in enumerate(batch):
+                if widths[piece.image] == piece.pixels.shape[1]:
+                    continue
+                parts = unfinished.setdefault(piece.image, [])
+                parts.append((piece.start // COLUMN, logits[row]))
+                if piece.start + piece.pixels.shape[1] == widths[piece.image]:
+                    joined = join(unfinished.pop(piece.image))[None]
+                    yield piece.image, ctc.greedy(joined, self.config.temperature)[0]
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            logits: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
+        return logits
+
+    def _reading(self, decoded: ctc.Decoded, image: Image, scaled_width: int, typographic: bool) -> Reading:
+        text = self._charset.decode(decoded.ids)
+        if not typographic:
+            text = text.translate(STRAIGHT)  # one character for one, so that the spans stay true
+        height, width = int(image.shape[0]), int(image.shape[1])
+        left, inner = _placement(self.config, height, width, scaled_width)
+
+        def place(frame: int) -> float:
+            share = (frame * COLUMN - left) / inner
+            return width * min(max(share, 0.0), 1.0)
+
+        characters = [
+            Character(letter, confidence, place(start), place(end))
+            for letter, confidence, (start, end) in zip(text, decoded.confidences, decoded.spans, strict=True)
+        ]
+        first = len(text) - len(text.lstrip(" "))
+        text = text.strip(" ")
+        kept = tuple(characters[first : first + len(text)])
+        weakest = min((c.confidence for c in kept), default=decoded.confidence)
+        return Reading(text, decoded.confidence, weakest, kept)
+
+
+def load(path: str | os.PathLike[str] | None = None, device: torch.device | str | None = None) -> Reader:
+    """A reader with the weights of `path`, by default the shipped ones, on the GPU if there is one.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or do not fit.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, revision = load_model(DEFAULT_PATH if path is None else path)
+    return Reader(model, revision, chosen)
+
+
+def fold_normalisation(model: CRNN) -> CRNN:
+    """Fold each batch normalisation into the convolution before it, in place.
+
+    The function computed stays the same up to rounding and takes two passes over memory less per layer.
+    """
+
+    def fold(parent: nn.Module, convolution: str, normalisation: str) -> None:
+        conv, norm = parent.get_submodule(convolution), parent.get_submodule(normalisation)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(parent, convolution, fuse_conv_bn_eval(conv, norm))
+            setattr(parent, normalisation, nn.Identity())
+
+    fold(model.backbone, "0", "1")
+    for block in model.backbone:
+        if isinstance(block, ResidualBlock):
+            fold(block, "conv1", "norm1")
+            fold(block, "conv2", "norm2")
+            if isinstance(block.shortcut, nn.Sequential):
+                fold(block.shortcut, "0", "1")
+    return model
+
+
+def join(parts: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
+    """Logits `(T, C)` of a whole line from overlapping `(first frame, (T', C))` parts, in order.
+
+    Each overlap is cut in its middle, where both parts have seen the most of the surroundings.
+    """
+    kept = []
+    begin = 0
+    for index, (start, logits) in enumerate(parts):
+        end = start + len(logits)
+        if index + 1 < len(parts):
+            end = (end + parts[index + 1][0]) // 2
+        kept.append(logits[begin - start : end - start])
+        begin = end
+    return torch.cat(kept)
+
+
+def _placement(config: ModelConfig, height: int, width: int, scaled_width: int) -> tuple[int, int]:
+    """Left edge and width, in scaled pixels, of the image itself within its scaled form."""
+    if scaled_width != config.widths[0]:
+        return 0, scaled_width
+    inner = min(max(1, round(width * config.height / height)), scaled_width)
+    return (scaled_width - inner) // 2, inner
