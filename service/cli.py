@@ -1,4 +1,4 @@
-"""The command line: ``linewise serve`` and ``linewise read``.
+"""The command line: ``linewise serve``, ``read``, ``evaluate`` and ``load``.
 
 Heavy imports happen inside the commands, so that ``linewise --help`` answers at once.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,7 +21,6 @@ from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from model import Reading
-
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
     from service.settings import Settings
@@ -41,6 +41,14 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="Torch device, such as cpu or cuda:0; the GPU if there is one when left out.")
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
+
+
+class Metric(StrEnum):
+    """What may differ between a label and a right answer: punctuation and case, case, nothing."""
+
+    FOLDED = "folded"
+    CASE_INSENSITIVE = "ci"
+    EXACT = "exact"
 
 
 class ServeCommand(TyperCommand):
@@ -131,6 +139,35 @@ def load(
     typer.echo(json.dumps(report.as_dict()) if as_json else as_lines(report))
 
 
+@app.command()
+def evaluate(
+    folders: Annotated[list[str], typer.Argument(help="Folders with a labels.tsv: image path, tab, text.")],
+    metric: Annotated[Metric, typer.Option(help="What counts as wrong in the listing of errors.")] = Metric.EXACT,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
+    errors: Annotated[int, typer.Option(min=0, help="How many of the surest wrong answers to show.")] = 0,
+    sheet: Annotated[Path, typer.Option(help="HTML file for the wrong answers.")] = Path("errors.html"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Read labelled images and print a Markdown table of how much is right."""
+    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, surest_errors
+
+    reader = _load(_settings(device=device, weights=weights))
+    results, problems = evaluate_all(reader, folders, limit)
+    if results:
+        typer.echo(markdown(results))
+    if json_file is not None:
+        json_file.write_text(as_json(results), encoding="utf-8")
+    if errors:
+        sheet.write_text(error_sheet(surest_errors(results, metric.value, errors)), encoding="utf-8")
+        _complain(f"the surest wrong answers are in {sheet}")
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
 @dataclass(frozen=True)
 class Success:
     """An image that was read."""
@@ -163,7 +200,6 @@ def _settings(**given: object) -> Settings:
 def _load(settings: Settings) -> LineReader:
     """The recogniser; a checkpoint that cannot be used ends the program with one line."""
     from model import CheckpointError
-
     from service.app import load_reader
 
     try:
