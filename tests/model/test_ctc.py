@@ -1,0 +1,97 @@
+"""Decoding, spans and probabilities, checked against all alignments written out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+
+from model import ctc
+
+Probabilities = dict[tuple[int, ...], float]
+
+
+def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(label for label, _ in itertools.groupby(path) if label)
+
+
+def all_strings(logits: torch.Tensor) -> Probabilities:
+    """The probability of every string by summing over every alignment of `(T, C)`."""
+    posteriors = logits.double().softmax(-1)
+    frames, classes = logits.shape
+    totals: Probabilities = defaultdict(float)
+    for path in itertools.product(range(classes), repeat=frames):
+        totals[collapse(path)] += math.prod(float(posteriors[t, label]) for t, label in enumerate(path))
+    return totals
+
+
+def peaked(path: list[int], classes: int = 4, height: float = 6.0) -> torch.Tensor:
+    """Logits `(1, T, C)` whose best class per frame is that of `path`."""
+    logits = torch.zeros(1, len(path), classes)
+    logits[0, range(len(path)), path] = height
+    return logits
+
+
+def test_repeats_collapse_and_doubled_letters_survive() -> None:
+    (decoded,) = ctc.greedy(peaked([0, 1, 1, 0, 1, 2, 2, 0, 0, 3]))
+    assert decoded.ids == (1, 1, 2, 3)
+    assert decoded.spans == ((1, 3), (4, 5), (5, 7), (9, 10))
+
+
+def test_runs_do_not_reach_into_the_next_row() -> None:
+    logits = torch.cat([peaked([0, 2, 2]), peaked([2, 2, 0])])
+    assert [d.spans for d in ctc.greedy(logits)] == [((1, 3),), ((0, 2),)]
+
+
+def test_a_characters_confidence_is_the_peak_of_its_run() -> None:
+    logits = peaked([1, 1, 0])
+    logits[0, 1, 1] = 9.0
+    (decoded,) = ctc.greedy(logits)
+    assert decoded.confidences == pytest.approx([float(logits[0, 1].softmax(-1)[1])])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_the_confidence_is_the_sum_over_all_alignments(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = 2 * torch.randn(6, 5, 3, generator=generator)
+    for row, decoded in zip(logits, ctc.greedy(logits, temperature), strict=True):
+        assert decoded.confidence == pytest.approx(all_strings(row / temperature)[decoded.ids], abs=1e-5)
+
+
+def test_an_empty_text_has_the_probability_of_blanks_only() -> None:
+    logits = peaked([0, 0, 0], height=2.0)
+    (decoded,) = ctc.greedy(logits)
+    assert decoded.ids == ()
+    assert decoded.confidence == pytest.approx(float(logits[0].softmax(-1)[:, 0].prod()))
+
+
+def test_no_confidence_exceeds_one() -> None:
+    for decoded in ctc.greedy(torch.cat([peaked([1, 0, 2] * 40, height=40.0)] * 2)):
+        assert 0.99 < decoded.confidence <= 1.0
+        assert all(c <= 1.0 for c in decoded.confidences)
+
+
+def test_a_higher_temperature_is_less_sure_and_reads_the_same() -> None:
+    cold, hot = (ctc.greedy(peaked([1, 0, 2]), t)[0] for t in (1.0, 2.0))
+    assert cold.ids == hot.ids and hot.confidence < cold.confidence
+
+
+def test_no_rows_give_no_answers() -> None:
+    assert ctc.greedy(torch.zeros(0, 4, 3)) == []
+
+
+def test_a_long_row_cut_into_pieces_keeps_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = [0, 1, 1, 0, 0, 2, 0, 3, 0, 0] * 20
+    whole = ctc.greedy(peaked(path, height=8.0))[0]
+    monkeypatch.setattr(ctc, "LONGEST_PIECE", 32)
+    pieces = ctc.greedy(peaked(path, height=8.0))[0]
+    assert pieces.ids == whole.ids and pieces.spans == whole.spans
+    assert pieces.confidence == pytest.approx(whole.confidence, rel=0.05)
+
+
+def test_an_impossible_string_has_no_probability() -> None:
+    scores = torch.zeros(1, 2, 3).log_softmax(-1)
+    assert ctc.string_log_probs(scores, [[1, 1]]) == [-math.inf]

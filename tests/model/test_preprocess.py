@@ -1,0 +1,91 @@
+"""From an array of any size to the network's input."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from model import preprocess
+from model.config import ModelConfig
+
+CONFIG = ModelConfig()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 100), (3, 9), (1000, 40), (61, 417), (10, 5000)])
+def test_every_image_gets_the_height_and_the_width_of_its_rung(size: tuple[int, int]) -> None:
+    scaled = preprocess.scale(CONFIG, np.zeros(size, np.uint8))
+    assert scaled.shape == (CONFIG.height, preprocess.rung(CONFIG, *size))
+    assert scaled.dtype == np.uint8
+
+
+def test_rungs_come_from_the_ladder_until_a_line_is_over_long() -> None:
+    assert preprocess.rung(CONFIG, 32, 100) == 112
+    assert preprocess.rung(CONFIG, 64, 200) == 112
+    assert preprocess.rung(CONFIG, 32, 5001) == 5004
+    assert {preprocess.rung(CONFIG, 32, w) for w in range(1, 2049)} == set(CONFIG.widths)
+
+
+def test_a_narrow_image_is_continued_and_not_stretched() -> None:
+    image = np.full((32, 12), 200, np.uint8)
+    image[:, 4:8] = 0
+    scaled = preprocess.scale(CONFIG, image)
+    assert scaled.shape == (32, 32)
+    dark = np.flatnonzero((scaled < 100).all(axis=0))
+    assert len(dark) == 4 and abs(dark.mean() - 15.5) <= 1
+    assert (scaled[:, :8] == 200).all() and (scaled[:, -8:] == 200).all()
+
+
+def test_colour_and_grey_forms_of_one_picture_look_alike() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (32, 64), dtype=np.uint8)
+    assert np.array_equal(preprocess.grey(np.stack([grey] * 3, axis=2)), grey)
+    assert np.array_equal(preprocess.grey(grey[:, :, None]), grey)
+
+
+def test_red_is_the_first_channel() -> None:
+    red, blue = np.zeros((2, 4, 4, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    assert preprocess.grey(red)[0, 0] > 2 * preprocess.grey(blue)[0, 0]
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (5,), (5, 5, 4), (5, 5, 2), (1, 5, 5, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        preprocess.scale(CONFIG, np.zeros(shape, np.uint8))
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        preprocess.grey(np.zeros((5, 5)).astype(np.float32))
+
+
+def test_windows_cover_a_long_line_and_overlap() -> None:
+    width = 5000
+    image = np.tile(np.arange(width) % 251, (32, 1)).astype(np.uint8)
+    pieces = preprocess.windows(CONFIG, image)
+    longest = CONFIG.widths[-1]
+    assert pieces[0][0] == 0 and pieces[-1][0] == width - longest
+    for (start, window), (following, _) in itertools.pairwise(pieces):
+        assert following - start <= longest - preprocess.WINDOW_OVERLAP
+        assert np.array_equal(window, image[:, start : start + longest])
+    assert all(window.shape == (32, longest) and start % 4 == 0 for start, window in pieces)
+
+
+def test_a_line_within_the_ladder_is_one_window() -> None:
+    image = np.zeros((32, CONFIG.widths[-1]), np.uint8)
+    assert [start for start, _ in preprocess.windows(CONFIG, image)] == [0]
+
+
+def test_faded_and_full_contrast_look_alike_to_the_network() -> None:
+    image = np.random.default_rng(0).integers(0, 2, (32, 64)).astype(np.uint8)
+    strong, faded = preprocess.to_tensor([image * 255, 100 + image * 30])
+    assert torch.allclose(strong, faded, atol=1e-4)
+    assert abs(float(strong.mean())) < 1e-5 and abs(float(strong.std(correction=0)) - 1) < 1e-4
+
+
+def test_noise_on_a_flat_ground_is_not_blown_up() -> None:
+    image = 128 + np.random.default_rng(0).integers(0, 2, (32, 64)).astype(np.uint8)
+    assert preprocess.to_tensor([image]).abs().max() < 0.2
+    assert (preprocess.to_tensor([np.zeros((32, 64), np.uint8)]) == 0).all()

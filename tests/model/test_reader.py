@@ -1,0 +1,179 @@
+"""Reading pictures: order, size, independence, long lines, and where the characters are."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model import Reader, ctc
+from model.config import ModelConfig
+from model.crnn import CRNN
+from model.reader import fold_normalisation, join
+from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars
+
+
+def row_of(count: int, gap: int = 16) -> NDArray[np.uint8]:
+    """A line of so many bars, as high as the network sees it."""
+    return bars((count + 1) * gap, dict.fromkeys(range(gap // 2, count * gap, gap), BAR))
+
+
+def test_answers_come_in_the_order_of_the_images(bar_reader: Reader) -> None:
+    counts = [3, 40, 1, 40, 7, 200, 3]
+    readings = bar_reader.read([row_of(count) for count in counts])
+    assert [r.text for r in readings] == [BAR * count for count in counts]
+
+
+def test_nothing_gives_nothing(bar_reader: Reader) -> None:
+    assert bar_reader.read([]) == []
+
+
+def test_a_batch_larger_than_one_pass_is_read_whole(bar_reader: Reader) -> None:
+    bar_reader._max_pixels = 3 * 32 * 112
+    counts = [4, 5, 6, 4, 5, 6, 5]
+    readings = bar_reader.read([bars(112, dict.fromkeys(range(8, 8 + 16 * n, 16), BAR)) for n in counts])
+    assert [r.text for r in readings] == [BAR * count for count in counts]
+
+
+@pytest.mark.parametrize("count", [150, 300, 900])
+@pytest.mark.parametrize("limit", [1, 32 * 2048 * 3, 32 * 2048 * 50])
+def test_every_character_of_a_long_line_is_read_once(bar_reader: Reader, count: int, limit: int) -> None:
+    bar_reader._max_pixels = limit
+    readings = bar_reader.read([row_of(count), row_of(3), row_of(count + 1)])
+    assert [len(r.text) for r in readings] == [count, 3, count + 1]
+
+
+def test_characters_lie_where_they_are_in_the_input(bar_reader: Reader) -> None:
+    places = (16, 48, 96)
+    image = np.kron(bars(128, dict.fromkeys(places, BAR)), np.ones((2, 2), np.uint8))
+    (reading,) = bar_reader.read([image])
+    assert [(c.start, c.end) for c in reading.characters] == [(2 * x, 2 * x + 16) for x in places]
+
+
+def test_characters_of_a_long_line_lie_where_they_are(bar_reader: Reader) -> None:
+    image = row_of(300)
+    (reading,) = bar_reader.read([image])
+    starts = np.array([c.start for c in reading.characters])
+    assert np.abs(starts - (8 + 16 * np.arange(300))).max() <= 4
+
+
+def test_a_character_of_a_narrow_image_lies_inside_it(bar_reader: Reader) -> None:
+    (reading,) = bar_reader.read([bars(16, {4: BAR})])
+    (character,) = reading.characters
+    assert (character.start, character.end) == (4, 12)
+
+
+def test_quotes_are_straight_unless_asked_otherwise(bar_reader: Reader) -> None:
+    image = bars(64, {8: BAR, 24: QUOTE, 40: BAR})
+    assert bar_reader.read([image])[0].text == "|'|"
+    (typographic,) = bar_reader.read([image], typographic_quotes=True)
+    assert typographic.text == "|’|" == "".join(c.text for c in typographic.characters)
+
+
+def test_outer_spaces_go_and_inner_ones_stay(bar_reader: Reader) -> None:
+    (reading,) = bar_reader.read([bars(96, {8: SPACE, 24: BAR, 40: SPACE, 56: BAR, 72: SPACE})])
+    assert reading.text == "| |" == "".join(c.text for c in reading.characters)
+    assert reading.characters[0].start == 24
+
+
+def test_an_empty_picture_has_an_empty_text(bar_reader: Reader) -> None:
+    (reading,) = bar_reader.read([bars(96, {8: SPACE})])
+    assert reading.text == "" and reading.characters == ()
+    assert reading.confidence_min == reading.confidence
+
+
+def test_the_weakest_character_is_reported(bar_reader: Reader) -> None:
+    image = row_of(5)
+    image[:, 40:48] = 110  # a grey bar is less sure
+    (reading,) = bar_reader.read([image])
+    assert reading.confidence_min == min(c.confidence for c in reading.characters)
+    assert reading.characters[2].confidence == reading.confidence_min
+
+
+def test_the_temperature_of_the_model_is_used() -> None:
+    image = row_of(5)
+    sizes = {"alphabet": BAR + QUOTE + SPACE, "stem": 8, "channels": (8, 8, 8, 8), "hidden": 8}
+    cold, hot = (Reader(BarNet(ModelConfig(**sizes, temperature=t))) for t in (1.0, 2.0))  # type: ignore[arg-type]
+    assert hot.read([image])[0].confidence < cold.read([image])[0].confidence
+
+
+@pytest.fixture
+def talkative(network: CRNN) -> Reader:
+    """A random network whose answers differ from picture to picture."""
+    with torch.no_grad():
+        network.head.weight *= 20
+    return Reader(network)
+
+
+def test_answers_do_not_depend_on_batch_mates(talkative: Reader) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(32, 100), (40, 130), (20, 60), (48, 300), (32, 100), (16, 3000), (64, 220), (100, 30)]
+    images = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+    together = talkative.read(images)
+    assert len({r.text for r in together}) > 1
+    for image, reading in zip(images, together, strict=True):
+        (alone,) = talkative.read([image])
+        assert alone.text == reading.text
+        assert alone.confidence == pytest.approx(reading.confidence, abs=1e-4)
+        assert alone.confidence_min == pytest.approx(reading.confidence_min, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (3, 4000), (700, 900), (5, 5, 3), (5, 5, 1)])
+def test_any_size_is_read(talkative: Reader, size: tuple[int, ...]) -> None:
+    (reading,) = talkative.read([np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)])
+    assert 0.0 <= reading.confidence <= 1.0
+    assert all(0 <= c.start <= c.end <= size[1] for c in reading.characters)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(reading.characters))
+
+
+def test_a_wrong_array_is_refused(talkative: Reader) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        talkative.read([np.zeros((4, 4, 4), np.uint8)])
+
+
+def test_the_width_bucket_is_the_width_that_is_computed(talkative: Reader) -> None:
+    assert talkative.width_bucket(64, 200) == 112
+    assert talkative.width_bucket(32, 9001) == 9004
+
+
+def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = talkative._forward
+
+    def count(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.shape[-1])
+        return forward(images)
+
+    monkeypatch.setattr(talkative, "_forward", count)
+    talkative.warm_up()
+    assert seen == list(talkative.config.widths)
+
+
+def test_folded_normalisation_computes_the_same(network: CRNN) -> None:
+    images = torch.randn(3, 1, 32, 96)
+    with torch.inference_mode():
+        before = network(images)
+        folded = fold_normalisation(copy.deepcopy(network))
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+        assert torch.allclose(folded(images), before, atol=1e-4)
+
+
+def test_parts_are_joined_in_the_middle_of_their_overlap() -> None:
+    parts = [(start, torch.full((10, 1), float(start))) for start in (0, 6, 12, 13)]
+    assert join(parts)[:, 0].tolist() == [0.0] * 8 + [6.0] * 6 + [12.0] * 3 + [13.0] * 6
+
+
+def test_one_part_is_the_whole() -> None:
+    logits = torch.randn(7, 3)
+    assert torch.equal(join([(0, logits)]), logits)
+
+
+def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
+    image = row_of(6)
+    (reading,) = bar_reader.read([image])
+    assert 0.5 < reading.confidence <= 1.0
+    assert isinstance(ctc.greedy(torch.zeros(1, 2, 3))[0].confidence, float)
