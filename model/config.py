@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from model.charset import DEFAULT_ALPHABET
 
@@ -54,8 +55,9 @@ class ModelConfig:
         Raises:
             ValueError: not JSON, an unknown field, or a value out of range.
         """
-        fields = json.loads(text)
+        fields: Any = json.loads(text)
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() - known:
             raise ValueError("the model configuration has fields that this version does not know")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)

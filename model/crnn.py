@@ -46,7 +46,8 @@ class VerticalPool(nn.Module):
         self.score = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x * self.score(x).softmax(dim=2)).sum(dim=2)
+        weights: torch.Tensor = self.score(x).softmax(dim=2)  # (B, 1, H, W)
+        return (x * weights).sum(dim=2)
 
 
 class CRNN(nn.Module):

@@ -73,7 +73,7 @@ def windows(config: ModelConfig, scaled: Image) -> list[tuple[int, Image]]:
     longest, width = config.widths[-1], scaled.shape[1]
     if width <= longest:
         return [(0, scaled)]
-    starts = list(range(0, width - longest, longest - WINDOW_OVERLAP)) + [width - longest]
+    starts = [*range(0, width - longest, longest - WINDOW_OVERLAP), width - longest]
     return [(start, scaled[:, start : start + longest]) for start in starts]
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
-from model import Character, Reading
 from PIL import Image, ImageDraw
 
+from model import Character, Reading
 from service.app import create_app
 from service.settings import Settings
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model import CheckpointError
 from PIL import Image
 from typer.testing import CliRunner
 
+from model import CheckpointError
 from service import cli
 
 

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import model
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
+import model
 from service import cli
 from service.app import create_app
 from service.settings import Settings

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from model import Reading
 from prometheus_client.parser import text_string_to_metric_families
 
 import service
+from model import Reading
 from service.logs import log_config
 
 ENDS = ("_total", "_bucket", "_sum", "_count", "_created")

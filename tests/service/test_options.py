@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from model import Reading
 from PIL import Image
+
+from model import Reading
 
 
 def encode(pixels: Any, **options: Any) -> bytes:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from model import Reading
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from model import Reading
 from service.app import create_app
 from service.settings import Settings
 
