@@ -1,9 +1,11 @@
-"""Greedy CTC decoding of a batch, with confidences and with the place of each character.
+"""CTC decoding: greedy for a batch, with the place and confidence of each character, and n-best by beam search.
 
 After Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with
 Recurrent Neural Networks" (ICML 2006).
 """
 
+import heapq
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,10 @@ from model.charset import BLANK
 # The forward algorithm needs frames x characters of memory; a longer line is cut at blanks into
 # pieces of at most so many frames, whose probabilities are multiplied. 1024 frames are two windows.
 LONGEST_PIECE = 1024
+
+# Per frame, the beam search tries the classes above this posterior: at 1e-3, an alignment through
+# a less likely class would need a thousand times the evidence elsewhere to matter.
+LEAST_POSTERIOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,59 @@ def string_log_probs(log_probs: torch.Tensor, strings: list[list[int]]) -> list[
         reduction="none",
     )
     return [-float(loss) for loss in losses.cpu()]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A string of class ids without blanks, and its CTC probability."""
+
+    ids: tuple[int, ...]
+    confidence: float
+
+
+def beam(logits: torch.Tensor, temperature: float = 1.0, *, width: int = 16, best: int = 5) -> list[Candidate]:
+    """The most probable strings of one row `(T, C)` of logits, at most `best`, the likeliest first.
+
+    Prefix beam search (Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition
+    using Bi-Directional Recurrent DNNs", 2014) with `width` prefixes. The confidences are exact
+    sums over all alignments and comparable with those of `greedy`.
+
+    Raises:
+        ValueError: `width` or `best` is below 1.
+    """
+    if width < 1 or best < 1:
+        raise ValueError("a beam needs at least one prefix and one answer")
+    log_probs = (logits.float() / temperature).log_softmax(dim=-1)  # (T, C)
+    beams: _Beams = {(): (1.0, 0.0)}
+    for posteriors in log_probs.exp().double().cpu().numpy():
+        beams = _extended(beams, posteriors, width)
+    strings = [list(prefix) for prefix in beams]
+    totals = string_log_probs(log_probs.expand(len(strings), *log_probs.shape), strings)
+    found = (Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in zip(beams, totals, strict=True))
+    return sorted(found, key=lambda candidate: -candidate.confidence)[:best]
+
+
+# By prefix: probability of its alignments that end in a blank, and of those that end in its last character.
+_Beams = dict[tuple[int, ...], tuple[float, float]]
+
+
+def _extended(beams: _Beams, posteriors: NDArray[np.float64], width: int) -> _Beams:
+    """The best `width` prefixes after one more frame, scaled so that they sum to 1."""
+    likely = [int(label) for label in np.flatnonzero(posteriors > LEAST_POSTERIOR) if label != BLANK]
+    in_blank: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    in_character: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    for prefix, (blank, character) in beams.items():
+        in_blank[prefix] += (blank + character) * float(posteriors[BLANK])
+        if prefix:
+            in_character[prefix] += character * float(posteriors[prefix[-1]])
+        for label in likely:
+            # A character doubles only across a blank; without one it is the same character, longer.
+            before = blank if prefix and prefix[-1] == label else blank + character
+            in_character[(*prefix, label)] += before * float(posteriors[label])
+    sums = {prefix: in_blank[prefix] + in_character[prefix] for prefix in {**in_blank, **in_character}}
+    kept = heapq.nlargest(width, sums, key=sums.__getitem__)
+    total = sum(sums[prefix] for prefix in kept) or 1.0
+    return {prefix: (in_blank[prefix] / total, in_character[prefix] / total) for prefix in kept}
 
 
 @dataclass(frozen=True)

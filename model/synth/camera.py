@@ -1,0 +1,113 @@
+"""What happens between the scene and the file, in camera order: view, blur, resampling, noise, JPEG."""
+
+from random import Random
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.uint8]
+
+
+def view(
+    random: Random, image: Grey, box: tuple[int, int, int, int], strength: float
+) -> tuple[Grey, NDArray[np.float32]]:
+    """The scene from an angle: rotation, shear and perspective up to `strength` (1 = a casual photo).
+
+    Returns the warped image and the four corners of `box` (left, top, right, bottom) in it, float32
+    `(4, 2)`, so that the caller can crop as an annotator would.
+    """
+    angle = np.deg2rad(random.gauss(0, 7) * strength)
+    slant = random.gauss(0, 0.16) * strength
+    across, down = random.gauss(0, 0.16) * strength, random.gauss(0, 0.1) * strength
+    left, top, right, bottom = box
+    cx, cy, span = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top)
+    linear = np.array([[np.cos(angle), -np.sin(angle) + slant], [np.sin(angle), np.cos(angle)]])
+    stretch = np.exp(random.gauss(0, 0.12 * min(1.0, strength + 0.3)))
+    linear = linear @ np.diag([stretch, 1 / stretch])
+    matrix = np.eye(3)
+    matrix[:2, :2] = linear
+    matrix[2, :2] = (across / span, down / span)
+    to_origin = np.array([[1, 0, -cx], [0, 1, -cy], [0, 0, 1]])
+    matrix = matrix @ to_origin
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+    moved = cv2.perspectiveTransform(corners[None], matrix)[0]
+    low, high = moved.min(0), moved.max(0)
+    margin = 0.35 * (high[1] - low[1])
+    shift = np.eye(3)
+    shift[:2, 2] = margin - low
+    matrix = shift @ matrix
+    size = (int(high[0] - low[0] + 2 * margin) + 1, int(high[1] - low[1] + 2 * margin) + 1)
+    size = (min(size[0], 4096), min(size[1], 1024))
+    border = cv2.BORDER_REPLICATE if random.random() < 0.5 else cv2.BORDER_REFLECT
+    warped = cv2.warpPerspective(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    placed = cv2.perspectiveTransform(corners[None], matrix)[0]
+    return np.asarray(warped, np.uint8), np.asarray(placed, np.float32)
+
+
+def blur(random: Random, image: Grey, strength: float) -> Grey:
+    """Defocus or motion; `strength` is the largest radius relative to the height."""
+    radius = strength * image.shape[0] * random.random() ** 2
+    if radius < 0.3:
+        return image
+    if random.random() < 0.6:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), radius), np.uint8)
+    length = max(2, round(radius * 3))
+    kernel = np.zeros((length, length), np.float32)
+    if random.random() < 0.7:
+        kernel[length // 2, :] = 1
+    else:
+        end = random.randint(0, length - 1)
+        cv2.line(kernel, (0, end), (length - 1, length - 1 - end), 1.0)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
+
+
+def resample(random: Random, image: Grey, height: int) -> Grey:
+    """The image at `height` rows, by one of the filters that cameras and programs use."""
+    width = max(2, round(image.shape[1] * height / image.shape[0]))
+    method = random.choice((cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def noise(random: Random, generator: np.random.Generator, image: Grey, strength: float) -> Grey:
+    """Sensor noise, fine or in blotches, `strength` = largest standard deviation in grey levels."""
+    # Never so much that letters drown: half the spread of the picture itself.
+    sigma = min(strength * random.random() ** 2, 0.5 * float(image.std()))
+    if sigma < 1:
+        return image
+    if random.random() < 0.4:
+        height, width = image.shape
+        coarse = generator.standard_normal((height // 2 + 1, width // 2 + 1), dtype=np.float32)
+        field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        field = generator.standard_normal(image.shape, dtype=np.float32)
+    return np.asarray(np.clip(image + sigma * field, 0, 255), np.uint8)
+
+
+def jpeg(image: Grey, quality: int) -> Grey:
+    """The image after JPEG compression at `quality` (1 to 100)."""
+    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def sharpen(image: Grey, amount: float) -> Grey:
+    """Unsharp masking with its halos, as phones and scanners apply it."""
+    soft = cv2.GaussianBlur(image, (0, 0), 1.2)
+    return np.asarray(cv2.addWeighted(image, 1 + amount, soft, -amount, 0), np.uint8)
+
+
+def binarise(random: Random, image: Grey) -> Grey:
+    """Black and white as a scanner makes it, by a global or a local threshold."""
+    if random.random() < 0.7:
+        low, high = np.percentile(image, (2, 98))
+        threshold = low + (high - low) * random.uniform(0.4, 0.68)
+        return np.asarray((image > threshold) * np.uint8(255), np.uint8)
+    block = max(9, image.shape[0] // 2 * 2 + 1)
+    return np.asarray(
+        cv2.adaptiveThreshold(
+            image, 255, cv2.ADAPTIVE_THRESH_GAUSSIAN_C, cv2.THRESH_BINARY, block, random.uniform(8, 20)
+        ),
+        np.uint8,
+    )

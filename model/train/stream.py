@@ -1,0 +1,165 @@
+"""Samples for ever: renderer processes fill a pool, from which batches of one width are drawn."""
+
+import multiprocessing as mp
+import os
+import queue
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+from model.preprocess import scale
+from model.synth.fonts import Face
+from model.synth.scene import Renderer
+
+Scaled = NDArray[np.uint8]
+
+CHUNK = 32  # samples a message: few enough to arrive soon, enough to make the pipe's cost small
+
+
+@dataclass
+class Drawn:
+    """A scaled sample `(H, rung)`, its text, its kind, and how often it was used."""
+
+    image: Scaled
+    text: str
+    kind: str
+    uses: int = 0
+
+
+def _draw(renderer: Renderer, config: ModelConfig, index: int) -> Drawn | None:
+    sample = renderer.sample(index)
+    image = scale(config, sample.image)
+    # CTC needs a column for every character and one more between equal neighbours.
+    doubles = sum(a == b for a, b in zip(sample.text, sample.text[1:], strict=False))
+    if image.shape[1] > config.widths[-1] or image.shape[1] // 4 < len(sample.text) + doubles:
+        return None
+    return Drawn(image, sample.text, sample.kind)
+
+
+def _work(
+    faces: Sequence[Face], config: ModelConfig, seed: int, easy: int, start: int, step: int,
+    out: "mp.Queue[list[Drawn]]", cores: Sequence[int],
+) -> None:  # fmt: skip
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    os.nice(10)
+    renderer = Renderer(faces, seed, easy)
+    index = start
+    while True:
+        chunk: list[Drawn] = []
+        while len(chunk) < CHUNK:
+            drawn = _draw(renderer, config, index)
+            index += step
+            if drawn is not None:
+                chunk.append(drawn)
+        out.put(chunk)
+
+
+class Stream:
+    """Batches of equally wide samples, drawn by `workers` processes (0: in this one).
+
+    A sample is used at most `replay` times, fresh ones first, so that drawing and training each go
+    at their own pace. `seen` counts drawn samples and is all that a resumed run needs.
+    """
+
+    def __init__(
+        self, faces: Sequence[Face], config: ModelConfig, *, seed: int, seen: int = 0, easy_until: int = 0,
+        workers: int = 1, replay: int = 3, pool: int = 6000, cores: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.seen = seen
+        self.replay = replay
+        self.pool = pool
+        self._random = random.Random(seed + seen)
+        self._fresh: dict[int, deque[Drawn]] = {}
+        self._used: dict[int, deque[Drawn]] = {}
+        self._workers: list[mp.process.BaseProcess] = []
+        self._renderer = Renderer(faces, seed, easy_until) if workers == 0 else None
+        context = mp.get_context("spawn")
+        self._queue: mp.Queue[list[Drawn]] = context.Queue(maxsize=max(4, 2 * workers))
+        for worker in range(workers):
+            process = context.Process(
+                target=_work,
+                args=(faces, config, seed, easy_until, seen + worker, workers, self._queue, tuple(cores)),
+                daemon=True,
+            )
+            process.start()
+            self._workers.append(process)
+
+    def _held(self) -> int:
+        return sum(map(len, self._fresh.values())) + sum(map(len, self._used.values()))
+
+    def _take_in(self, wait: bool) -> None:
+        """Moves what the renderers have drawn into the pool; with `wait`, at least one chunk.
+
+        Raises:
+            RuntimeError: a renderer process has died.
+        """
+        if self._renderer is not None:
+            while self._held() < self.pool:
+                drawn = _draw(self._renderer, self.config, self.seen)
+                self.seen += 1
+                if drawn is not None:
+                    self._fresh.setdefault(drawn.image.shape[1], deque()).append(drawn)
+            return
+        while True:
+            try:
+                chunk = self._queue.get(timeout=5.0 if wait else 0.0005)
+            except queue.Empty:
+                if not all(process.is_alive() for process in self._workers):
+                    raise RuntimeError("a renderer process has died; its error stands above") from None
+                if not wait:
+                    return
+                continue
+            wait = False
+            self.seen += len(chunk)
+            for drawn in chunk:
+                self._fresh.setdefault(drawn.image.shape[1], deque()).append(drawn)
+            if sum(map(len, self._fresh.values())) > self.pool:
+                return
+
+    def batch(self, pixels: int, largest: int) -> list[Drawn]:
+        """A batch of one width, at most `pixels` wide in all and `largest` samples."""
+        self._take_in(wait=self._held() < min(self.pool, 2 * largest) or not self._ready(self._fresh, pixels, largest))
+        shelf = self._fresh if self._ready(self._fresh, pixels, largest) else self._used
+        if not self._ready(shelf, pixels, largest):
+            shelf = self._fresh if any(self._fresh.values()) else self._used
+        widths = [w for w in shelf if shelf[w]]
+        full = [w for w in widths if len(shelf[w]) >= self._size(w, pixels, largest)] or widths
+        width = self._random.choices(full, weights=[len(shelf[w]) * w for w in full])[0]
+        pile = shelf[width]
+        chosen = [pile.popleft() for _ in range(min(self._size(width, pixels, largest), len(pile)))]
+        for drawn in chosen:
+            drawn.uses += 1
+            if drawn.uses < self.replay:
+                self._used.setdefault(width, deque()).append(drawn)
+        self._trim()
+        return chosen
+
+    def _size(self, width: int, pixels: int, largest: int) -> int:
+        return max(1, min(largest, pixels // width))
+
+    def _ready(self, shelf: dict[int, deque[Drawn]], pixels: int, largest: int) -> bool:
+        return any(len(pile) >= self._size(width, pixels, largest) for width, pile in shelf.items())
+
+    def _trim(self) -> None:
+        """Drops the oldest used samples when drawing is faster than training."""
+        while self._renderer is None and self._held() > self.pool and any(self._used.values()):
+            max(self._used.values(), key=len).popleft()
+
+    def close(self) -> None:
+        """Ends the renderer processes."""
+        for process in self._workers:
+            process.terminate()
+        for process in self._workers:
+            process.join(timeout=5)
