@@ -95,3 +95,37 @@ def test_a_long_row_cut_into_pieces_keeps_its_probability(monkeypatch: pytest.Mo
 def test_an_impossible_string_has_no_probability() -> None:
     scores = torch.zeros(1, 2, 3).log_softmax(-1)
     assert ctc.string_log_probs(scores, [[1, 1]]) == [-math.inf]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_beam_finds_the_likeliest_strings_of_all(seed: int) -> None:
+    logits = 2 * torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+    ranked = sorted(all_strings(logits).items(), key=lambda item: -item[1])[:4]
+    found = ctc.beam(logits, width=64, best=4)
+    assert [c.ids for c in found] == [ids for ids, _ in ranked]
+    assert [c.confidence for c in found] == pytest.approx([p for _, p in ranked], abs=1e-5)
+
+
+def test_the_beam_can_beat_the_best_path() -> None:
+    logits = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()  # "" by one path 0.36, "a" by three 0.64
+    assert ctc.greedy(logits[None])[0].ids == ()
+    assert ctc.beam(logits)[0].ids == (1,)
+    assert ctc.beam(logits)[0].confidence == pytest.approx(0.64, abs=1e-6)
+
+
+def test_doubled_letters_survive_the_beam() -> None:
+    assert ctc.beam(peaked([1, 1, 0, 1, 2, 0, 2, 3])[0])[0].ids == (1, 1, 2, 2, 3)
+
+
+def test_the_beams_first_answer_is_the_greedy_one_where_the_network_is_sure() -> None:
+    logits = peaked([0, 1, 0, 2, 2, 0, 3, 3] * 30, height=12.0)
+    (greedy,) = ctc.greedy(logits, 1.3)
+    first, *others = ctc.beam(logits[0], 1.3)
+    assert first.ids == greedy.ids
+    assert first.confidence == pytest.approx(greedy.confidence, abs=1e-4)
+    assert len(others) == 4 and all(c.confidence < first.confidence for c in others)
+
+
+def test_a_beam_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        ctc.beam(torch.zeros(2, 3), width=0)
