@@ -61,9 +61,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     try:
         model.load_state_dict(tensors)  # copies into the model's own float32 parameters
     except RuntimeError as error:
-        raise CheckpointError(
-            f"the tensors of {path} do not fit its configuration: {_line(error)}"
-        ) from error
+        raise CheckpointError(f"the tensors of {path} do not fit its configuration: {_line(error)}") from error
     return model.to(device).eval(), revision
 
 

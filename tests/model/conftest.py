@@ -12,6 +12,9 @@ from model import Reader
 from model.config import ModelConfig
 from model.crnn import CRNN
 
+# The networks here are tiny: threads would only wait for each other, long where the cores are busy.
+torch.set_num_threads(1)
+
 BAR, QUOTE, SPACE = "|", "’", " "
 
 
