@@ -11,13 +11,7 @@ LATIN_1_LETTERS = "".join(chr(code) for code in range(0xC0, 0x100) if code not i
 LATIN_EXTENDED_A = "".join(chr(code) for code in range(0x100, 0x180) if code != 0x149)
 # Romanian's comma-below letters lie outside Latin Extended-A, capital sharp s beside German's.
 MORE_LETTERS = "ȘșȚțẞƒ"
-SIGNS = (
-    "‘’‚“”„‹›«»"
-    "–—…•·¿¡"
-    "€£¥¢¤§¶©®™°ªº¹²³"
-    "±×÷−½¼¾⅛⅜⅝⅞⁄‰"
-    "µ¬¦†‡№√≈≠≤≥←↑→↓✓"
-)
+SIGNS = "‘’‚“”„‹›«»–—…•·¿¡€£¥¢¤§¶©®™°ªº¹²³±×÷−½¼¾⅛⅜⅝⅞⁄‰µ¬¦†‡№√≈≠≤≥←↑→↓✓"
 
 DEFAULT_ALPHABET = ASCII + LATIN_1_LETTERS + LATIN_EXTENDED_A + MORE_LETTERS + SIGNS
 

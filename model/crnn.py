@@ -28,9 +28,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or stride != (1, 1):
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         nn.init.zeros_(self.norm2.weight)  # each block starts as its shortcut and learns from there
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,9 +66,7 @@ class CRNN(nn.Module):
                 width = channels
         self.backbone = nn.Sequential(*layers)
         self.pool = VerticalPool(width)
-        self.lstm = nn.LSTM(
-            width, config.hidden, config.lstm_layers, bidirectional=True, batch_first=True
-        )
+        self.lstm = nn.LSTM(width, config.hidden, config.lstm_layers, bidirectional=True, batch_first=True)
         self.head = nn.Linear(2 * config.hidden, len(config.alphabet) + 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -98,9 +94,7 @@ def multiply_accumulates(model: CRNN, width: int) -> int:
             total += steps * sum(p.numel() for n, p in module.named_parameters() if "weight" in n)
 
     handles = [
-        m.register_forward_hook(count)
-        for m in model.modules()
-        if isinstance(m, nn.Conv2d | nn.Linear | nn.LSTM)
+        m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.LSTM)
     ]
     try:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The command line: ``linewise serve``, ``read``, ``evaluate`` and ``load``.
+"""The command line: ``linewise serve``, ``read``, ``evaluate``, ``synth``, ``train`` and ``load``.
 
 Heavy imports happen inside the commands, so that ``linewise --help`` answers at once.
 """
@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that ``linewise --help`` answers at
 from __future__ import annotations
 
 import glob
+import importlib.util
 import json
 import os
 import sys
@@ -166,6 +167,63 @@ def evaluate(
         _complain(problem)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def synth(
+    sheet: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, max=2000, help="How many samples.")] = 120,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
+    kind: Annotated[str | None, typer.Option(help="Only this kind: sign, receipt, book, typescript, screen.")] = None,
+) -> None:
+    """Draw samples as the training sees them and write a contact sheet of them."""
+    _need_training_extra()
+    from model.synth.fonts import find_faces
+    from model.synth.scene import KINDS, Renderer
+    from model.synth.sheet import contact_sheet
+
+    if kind is not None and kind not in KINDS:
+        _fail(f"unknown kind {kind!r}: one of {', '.join(KINDS)}", 2)
+    try:
+        faces = find_faces()
+        renderer = Renderer(faces, seed, kinds={kind: 1} if kind else None)
+        captions = max(faces, key=lambda face: len(face.characters)).path
+        contact_sheet((renderer.sample(index) for index in range(count)), sheet, captions)
+    except (RuntimeError, OSError) as error:
+        _fail(str(error), 1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "cpu",
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train; the rate falls at the end.")] = 60,
+    out: Annotated[Path, typer.Option(help="Folder for weights, resume file, log and curve.")] = Path(".runs/latest"),
+    resume: Annotated[Path | None, typer.Option(exists=True, help="resume.pt of a run to go on with.")] = None,
+    start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint whose tensors to begin with.")] = None,
+    validate: Annotated[list[Path] | None, typer.Option(help="Labelled folder to validate on; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps instead of minutes.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train the recogniser on rendered samples; Ctrl-C ends the run with everything saved."""
+    _need_training_extra()
+    from model.train.loop import train as run
+    from model.train.recipe import RECIPES
+
+    if recipe not in RECIPES:
+        _fail(f"unknown recipe {recipe!r}: one of {', '.join(RECIPES)}", 2)
+    try:
+        run(RECIPES[recipe], minutes, out, resume=resume, start=start, validate=validate or (), seed=seed, steps=steps,
+            device=device)  # fmt: skip
+    except (RuntimeError, ValueError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _need_training_extra() -> None:
+    """Says in one line how to install the extra when one of its packages is missing."""
+    missing = [name for name in ("fontTools", "matplotlib", "wordfreq") if importlib.util.find_spec(name) is None]
+    if missing:
+        _fail(f"not installed: {', '.join(missing)}; the command needs pip install 'linewise[train]'", 1)
 
 
 @dataclass(frozen=True)

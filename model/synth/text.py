@@ -54,11 +54,13 @@ class Vocabulary:
 @cache
 def vocabulary(language: str) -> Vocabulary:
     """The words of a language that the alphabet can write."""
-    from wordfreq import top_n_list, word_frequency
+    from wordfreq import get_frequency_dict
 
-    charset = Charset()
-    words = [w for w in top_n_list(language, WORDS_PER_LANGUAGE) if not charset.unsupported(w) and len(w) < 24]
-    weights = [max(word_frequency(w, language), 1e-8) ** TEMPERING for w in words]
+    charset, frequencies = Charset(), get_frequency_dict(language)
+    words = sorted(
+        (w for w in frequencies if len(w) < 24 and not charset.unsupported(w)), key=lambda w: (-frequencies[w], w)
+    )[:WORDS_PER_LANGUAGE]
+    weights = [max(frequencies[w], 1e-8) ** TEMPERING for w in words]
     return Vocabulary(tuple(words), tuple(itertools.accumulate(weights)))
 
 

@@ -1,0 +1,123 @@
+"""The renderer: faces, texts, and samples that can be drawn again by number."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ImageFont
+
+from model.charset import Charset
+from model.synth import camera, ink, text
+from model.synth.fonts import Face, by_family, find_faces
+from model.synth.scene import KINDS, Renderer
+from model.synth.sheet import contact_sheet
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[Face]:
+    try:
+        return find_faces()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def test_a_number_draws_the_same_sample_whenever_it_is_drawn(faces: list[Face]) -> None:
+    first, second = Renderer(faces, seed=3), Renderer(faces, seed=3)
+    for index in (7, 0, 12345):
+        one, other = first.sample(index), second.sample(index)
+        assert (one.text, one.kind) == (other.text, other.kind)
+        assert np.array_equal(one.image, other.image)
+    assert any(not np.array_equal(Renderer(faces, seed=4).sample(i).image, first.sample(i).image) for i in range(3))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_draws_grey_pictures_whose_text_the_alphabet_has(faces: list[Face], kind: str) -> None:
+    renderer, charset = Renderer(faces, seed=1, kinds={kind: 1}), Charset()
+    for index in range(25):
+        sample = renderer.sample(index)
+        assert sample.kind == kind
+        assert sample.image.dtype == np.uint8
+        assert sample.image.ndim == 2
+        assert min(sample.image.shape) >= 4
+        assert charset.unsupported(sample.text) == ""
+        assert sample.text == sample.text.strip()
+        assert "  " not in sample.text
+        assert (sample.text == "") == (kind == "nothing")
+
+
+def test_faces_draw_what_they_claim(faces: list[Face]) -> None:
+    for face in Random(0).sample(faces, min(20, len(faces))):
+        font = ImageFont.truetype(face.path, 30)
+        for character in Random(1).sample(face.characters, 5):
+            assert font.getmask(character).getbbox() is not None, (face.path, character)
+        assert " " not in face.characters
+
+
+def test_small_letters_are_not_claimed_by_a_face_that_draws_capitals_for_them(faces: list[Face]) -> None:
+    for face in faces:
+        if "a" not in face.characters:
+            assert text.restricted("Total", face.characters) in ("TOTAL", None)
+
+
+def test_whole_families_are_held_out(faces: list[Face]) -> None:
+    for family in by_family(faces).values():
+        assert len({face.held_out for face in family}) == 1
+
+
+def test_spaces_in_the_text_are_gaps_in_the_ink(faces: list[Face]) -> None:
+    face = next(f for f in faces if not f.monospaced and "a" in f.characters)
+    font = ink.load(face.path, 32)
+    apart = ink.draw(Random(0), font, "in to", ink.Setting()).mask.max(axis=0)
+    together = ink.draw(Random(0), font, "into", ink.Setting()).mask.max(axis=0)
+
+    def widest_gap(columns: np.ndarray) -> int:
+        return max(len(run) for run in "".join("." if c == 0 else "#" for c in columns).split("#"))
+
+    assert widest_gap(apart) > widest_gap(together) + 2
+
+
+def test_old_printers_thin_space_is_drawn_but_not_a_character(faces: list[Face]) -> None:
+    font = ink.load(faces[0].path, 32)
+    plain = ink.draw(Random(0), font, "A;", ink.Setting())
+    spaced = ink.draw(Random(0), font, "A;", ink.Setting(thin=0.3))
+    assert spaced.mask.shape[1] >= plain.mask.shape[1] + 6
+
+
+def test_monospaced_setting_gives_every_character_the_same_cell(faces: list[Face]) -> None:
+    face = next(f for f in faces if not f.monospaced and "i" in f.characters)
+    font = ink.load(face.path, 32)
+    setting = ink.Setting(monospaced=True)
+    widths = [ink.draw(Random(0), font, "H" + c * 8 + "H", setting).mask.shape[1] for c in "io"]
+    assert abs(widths[0] - widths[1]) <= 1
+
+
+def test_lines_have_words_numbers_and_capitals() -> None:
+    random = Random(5)
+    lines = [text.prose(random, 40) for _ in range(300)] + [text.receipt_line(random) for _ in range(300)]
+    counted = Counter("".join(lines))
+    assert all(counted[c] for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;-é")
+    assert 20 <= float(np.median([len(line) for line in lines[:300]])) <= 70
+
+
+def test_texts_of_a_language_are_the_same_for_the_same_seed() -> None:
+    assert text.prose(Random(9), 50, "cs") == text.prose(Random(9), 50, "cs")
+
+
+def test_noise_leaves_a_faint_picture_readable() -> None:
+    faint = np.full((40, 200), 200, np.uint8)
+    cv2.putText(faint, "FAINT", (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 1, 180, 2)
+    noisy = camera.noise(Random(1), np.random.default_rng(1), faint, 200.0)
+    assert float((noisy.astype(float) - faint).std()) <= 0.6 * float(faint.std()) + 1
+
+
+def test_the_contact_sheet_shows_every_sample(faces: list[Face], tmp_path: Path) -> None:
+    renderer = Renderer(faces, seed=2)
+    captions = max(faces, key=lambda face: len(face.characters)).path
+    contact_sheet((renderer.sample(i) for i in range(9)), tmp_path / "sheet.png", captions, columns=3)
+    page = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
+    assert page is not None
+    cells = [page[r * 60 : r * 60 + 60, c * 380 : c * 380 + 380] for r in range(3) for c in range(3)]
+    assert all(cell.std() > 1 for cell in cells)

@@ -1,0 +1,111 @@
+"""The training run: it learns, can be cut and resumed, and says what it does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import load_model
+from model.synth.fonts import find_faces
+from model.train.augment import augment
+from model.train.loop import Training, rate_at, train
+from model.train.recipe import RECIPES
+from model.train.stream import Drawn, Stream
+
+SMOKE = RECIPES["smoke"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fonts() -> None:
+    try:
+        find_faces()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def _batch() -> list[Drawn]:
+    faces = [face for face in find_faces() if not face.held_out]
+    stream = Stream(faces, SMOKE.model, seed=0, workers=0, replay=1000, pool=8, easy_until=10_000)
+    return stream.batch(SMOKE.batch_pixels, SMOKE.largest_batch)
+
+
+def test_smoke_overfits_a_handful_of_samples() -> None:
+    run = Training(SMOKE, torch.device("cpu"), seed=0)
+    batch = _batch()
+    losses = [run.step(batch, 3e-3) for _ in range(60)]
+    assert sum(losses[-5:]) / 5 < 0.35 * losses[0]
+
+
+def test_a_cut_run_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
+    batch = _batch()
+    whole = Training(SMOKE, torch.device("cpu"), seed=0)
+    for _ in range(6):
+        whole.step(batch, 1e-3)
+    first = Training(SMOKE, torch.device("cpu"), seed=0)
+    for _ in range(3):
+        first.step(batch, 1e-3)
+    first.save(tmp_path / "resume.pt")
+    second = Training(SMOKE, torch.device("cpu"), seed=99)
+    second.restore(tmp_path / "resume.pt")
+    for _ in range(3):
+        second.step(batch, 1e-3)
+    assert second.at == whole.at
+    for name, value in whole.average.state_dict().items():
+        assert torch.allclose(value.float(), second.average.state_dict()[name].float(), atol=1e-6), name
+
+
+def test_a_resume_file_of_another_network_is_refused(tmp_path: Path) -> None:
+    Training(SMOKE, torch.device("cpu"), seed=0).save(tmp_path / "resume.pt")
+    with pytest.raises(ValueError, match="another shape"):
+        Training(RECIPES["cpu"], torch.device("cpu"), seed=0).restore(tmp_path / "resume.pt")
+
+
+def test_a_run_leaves_weights_log_curve_and_resume_file(tmp_path: Path) -> None:
+    train(SMOKE, 1, tmp_path, steps=20)
+    model, _ = load_model(tmp_path / "weights.safetensors")
+    assert model.config == SMOKE.model
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
+    assert entries[-1]["step"] == 20
+    assert {"loss", "rate", "samples_per_s", "used", "drawn"} <= entries[-1].keys()
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    train(SMOKE, 1, tmp_path, steps=5, resume=tmp_path / "resume.pt")
+    last = json.loads((tmp_path / "log.jsonl").read_text("utf-8").splitlines()[-1])
+    assert last["step"] == 25
+
+
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    recipe = RECIPES["cpu"]
+    assert rate_at(recipe, 0, 0.0) < 0.01 * recipe.rate
+    assert rate_at(recipe, 5000, 0.4) == recipe.rate
+    assert rate_at(recipe, 9000, 0.85) == pytest.approx(0.5 * recipe.rate)
+    assert rate_at(recipe, 9999, 1.0) == pytest.approx(0.01 * recipe.rate)
+
+
+def test_batches_hold_one_width_and_no_sample_is_used_too_often() -> None:
+    faces = [face for face in find_faces() if not face.held_out]
+    stream = Stream(faces, SMOKE.model, seed=0, workers=0, replay=2, pool=40)
+    for _ in range(12):
+        batch = stream.batch(2048, 16)
+        assert len({drawn.image.shape for drawn in batch}) == 1
+        assert len(batch) * batch[0].image.shape[1] <= 2048 or len(batch) == 1
+        assert all(drawn.uses <= 2 for drawn in batch)
+
+
+def test_renderer_processes_deliver_samples_that_ctc_can_align() -> None:
+    faces = [face for face in find_faces() if not face.held_out][:40]
+    stream = Stream(faces, SMOKE.model, seed=0, workers=1, pool=64)
+    try:
+        batch = stream.batch(2048, 16)
+    finally:
+        stream.close()
+    assert stream.seen >= len(batch) > 0
+    assert all(drawn.image.shape[1] // 4 >= len(drawn.text) for drawn in batch)
+
+
+def test_augmentation_keeps_shape_and_scale() -> None:
+    images = torch.randn(32, 1, 32, 64)
+    changed = augment(images, torch.Generator().manual_seed(0))
+    assert changed.shape == images.shape
+    assert 0.6 < float(changed.std()) < 1.5
+    assert not torch.equal(changed, images)
