@@ -35,6 +35,7 @@ def save(model: CRNN, path: str | os.PathLike[str]) -> None:
     metadata = {"config": config, "sha256": _digest(config, tensors)}
     part = Path(f"{os.fspath(path)}.part")
     save_file(tensors, part, metadata)
+    part.chmod(0o644)  # safetensors leaves it to its owner alone, but a service runs as somebody else
     os.replace(part, path)
 
 
