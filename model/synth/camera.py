@@ -71,8 +71,8 @@ def resample(random: Random, image: Grey, height: int) -> Grey:
 
 def noise(random: Random, generator: np.random.Generator, image: Grey, strength: float) -> Grey:
     """Sensor noise, fine or in blotches, `strength` = largest standard deviation in grey levels."""
-    # Never so much that letters drown: half the spread of the picture itself.
-    sigma = min(strength * random.random() ** 2, 0.5 * float(image.std()))
+    # Never so much that letters drown: a third of the spread of the picture itself.
+    sigma = min(strength * random.random() ** 2, 0.35 * float(image.std()))
     if sigma < 1:
         return image
     if random.random() < 0.4:

@@ -137,8 +137,11 @@ def shear(mask: Mask, slope: float) -> Mask:
     return np.asarray(cv2.warpAffine(mask, matrix, (width + extra, height)), np.uint8)
 
 
-def wear(random: Random, noise: np.random.Generator, mask: Mask) -> Mask:
-    """Ink as old presses, ribbons and thermal heads leave it: spread, eaten, broken or banded."""
+def wear(random: Random, noise: np.random.Generator, mask: Mask, size: float) -> Mask:
+    """Ink as old presses, ribbons and thermal heads leave it: spread, eaten, broken or banded.
+
+    `size` is the font size in pixels, whatever margins the mask has.
+    """
     kind = random.random()
     kernel = np.ones((2, 2), np.uint8)
     if kind < 0.2:
@@ -146,7 +149,7 @@ def wear(random: Random, noise: np.random.Generator, mask: Mask) -> Mask:
     if kind < 0.35:
         return np.asarray(cv2.erode(mask, kernel), np.uint8)
     if kind < 0.75:
-        coarse = max(2, int(mask.shape[0] / random.uniform(6, 24)))
+        coarse = max(2, int(size / random.uniform(3, 16)))
         patches = noise.random((mask.shape[0] // coarse + 2, mask.shape[1] // coarse + 2), dtype=np.float32)
         field = cv2.resize(patches, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_CUBIC)
         level = random.uniform(0.05, 0.3)
@@ -156,7 +159,7 @@ def wear(random: Random, noise: np.random.Generator, mask: Mask) -> Mask:
         period = random.uniform(3, 14)
         rows = 0.5 + 0.5 * np.sin(np.arange(mask.shape[0]) * 2 * np.pi / period + random.random() * 6)
         return np.asarray(mask * (1 - random.uniform(0.2, 0.7) * rows[:, None]), np.uint8)
-    blurred = cv2.GaussianBlur(mask, (0, 0), mask.shape[0] * random.uniform(0.015, 0.04))
+    blurred = cv2.GaussianBlur(mask, (0, 0), size * random.uniform(0.02, 0.06))
     gain = random.uniform(1.2, 2.2)  # clogged letters: counters fill up
     return np.asarray(np.clip(blurred.astype(np.float32) * gain, 0, 255), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Ink on a ground: signs, receipts, book pages, typescripts, screens; one sample a number."""
+"""Ink on a ground: signs, receipts, book pages, typescripts, screens, handwriting; one sample a number."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFont import FreeTypeFont
 
-from model.synth import camera, ink, text
+from model.synth import camera, handwriting, ink, text
 from model.synth.fonts import BOOK, RECEIPT, TYPEWRITER, Face, by_family
 
 Grey = NDArray[np.uint8]
@@ -18,9 +18,9 @@ Plane = NDArray[np.float32]
 
 # Share of each kind of picture. Lines cost four to six times a word, so that they get about half of
 # the training's time with a third of its samples.
-KINDS = {"sign": 56, "receipt": 17, "book": 10, "typescript": 9, "screen": 6, "nothing": 2}
+KINDS = {"sign": 54, "receipt": 17, "book": 9, "typescript": 9, "screen": 5, "handwriting": 4, "nothing": 2}
 
-SMALLEST_CONTRAST = 24  # grey levels between ink and ground, below which people do not read either
+SMALLEST_CONTRAST = 30  # grey levels between ink and ground, below which people do not read either
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Renderer:
         self.seed = seed
         self.easy_until = easy_until
         self.kinds = kinds or KINDS
+        self._digits = handwriting.find_digits()
         families = by_family(faces)
         self._pools = {
             "any": _weighted(families),
@@ -62,10 +63,17 @@ class Renderer:
         if ease > 0.5 and kind not in ("sign", "nothing") and random.random() < ease:
             kind = "sign"
         hardness = 1 - 0.85 * ease
+        # Mostly easy and seldom all at once: where blur, noise and faintness each reach their worst
+        # independently, every third word is one that nobody can read, and the net learns to guess.
+        hardness *= random.random() ** 0.8
+        if kind == "handwriting" and not self._digits:
+            kind = "sign"
         if kind == "nothing":
             return Sample(_empty(random, noise), "", kind)
         if kind == "sign":
             return self._sign(random, noise, hardness)
+        if kind == "handwriting":
+            return self._handwriting(random, noise, hardness)
         return self._line(random, noise, hardness, kind)
 
     def _face(self, random: Random, pool: str, wanted: Callable[[], str]) -> tuple[Face, str]:
@@ -92,7 +100,7 @@ class Renderer:
         if random.random() < 0.15:
             mask = ink.shear(mask, random.uniform(-0.35, 0.45))
         if random.random() < 0.1 * hardness:
-            mask = ink.wear(random, noise, mask)
+            mask = ink.wear(random, noise, mask, font.size)
         if random.random() < 0.3:  # signs are often set wider or narrower than their face
             width = max(4, round(mask.shape[1] * math.exp(random.gauss(0, 0.25))))
             mask = np.asarray(cv2.resize(mask, (width, mask.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
@@ -101,39 +109,59 @@ class Renderer:
         box = (pad, pad, pad + width, pad + height)
         plane = np.zeros((height + 2 * pad, width + 2 * pad), np.uint8)
         plane[pad : pad + height, pad : pad + width] = mask
-        if random.random() < 0.25 * hardness:
-            self._neighbours(random, font, face, plane, box)
+        if random.random() < 0.25:
+            box = self._neighbours(random, font, face, plane, box)
         image = _painted(random, noise, plane, hardness)
-        strength = hardness * random.choice((0.0, 0.3, 0.6, 1.0, 1.5))
+        strength = random.choice((0.0, 0.2, 0.5, 1.0 * hardness, 2.0 * hardness))
         image, corners = camera.view(random, image, box, strength)
         image = _crop(random, image, corners, 0.09)
         image = _photographed(random, noise, image, hardness)
         return Sample(image, written, "sign")
 
     def _neighbours(
-        self,
-        random: Random,
-        font: FreeTypeFont,
-        face: Face,
-        plane: Grey,
-        box: tuple[int, int, int, int],
-    ) -> None:
-        """Another word's ink beside, above or below `box`, drawn into the plane."""
+        self, random: Random, font: FreeTypeFont, face: Face, plane: Grey, box: tuple[int, int, int, int]
+    ) -> tuple[int, int, int, int]:
+        """Another word's ink above, below or beside `box`, drawn into the plane.
+
+        Returns the box that an annotator would have drawn: on the neighbour's side it is sometimes
+        so wide that the rim of the next word stands in the picture, which nobody counts as text.
+        """
         other = text.restricted(text.scene_word(random), face.characters)
         if not other or not other.strip():
-            return
+            return box
         mask = ink.draw(random, font, other.strip(), ink.Setting()).mask
         left, top, right, bottom = box
-        gap = round((bottom - top) * random.uniform(0.05, 0.3))
-        side = random.randrange(4)
-        x = (
-            left + random.randint(-20, 20),
-            left + random.randint(-20, 20),
-            right + 2 * gap,
-            left - 2 * gap - mask.shape[1],
-        )[side]
-        y = (top - gap - mask.shape[0], bottom + gap, top, top)[side]
-        _paste(plane, mask, x, y)
+        height = bottom - top
+        if random.random() < 0.5:
+            gap = round(height * random.uniform(0.05, 0.3))
+            y = random.choice((top - gap - mask.shape[0], bottom + gap))
+            _paste(plane, mask, left + random.randint(-20, 20), y)
+            return box
+        gap = round(height * random.uniform(0.22, 0.5))
+        rim = round(height * random.choice((0.0, random.uniform(0.0, 0.12))))
+        if random.random() < 0.6:
+            _paste(plane, mask, right + gap, bottom - mask.shape[0])
+            return left, top, right + gap + rim, bottom
+        _paste(plane, mask, left - gap - mask.shape[1], bottom - mask.shape[0])
+        return left - gap - rim, top, right, bottom
+
+    def _handwriting(self, random: Random, noise: np.random.Generator, hardness: float) -> Sample:
+        """One handwritten digit, or a row of them, on paper, on a form or white on black."""
+        written = text.digits(random, 1, 1) if random.random() < 0.6 else text.digits(random, 2, 8)
+        mask = handwriting.write(random, self._digits, written, random.randint(30, 44))
+        height, width = mask.shape
+        above, below, left, right = (round(height * random.uniform(0.02, 0.35)) for _ in range(4))
+        plane = cv2.copyMakeBorder(mask, above, below, left, right, cv2.BORDER_CONSTANT, value=0)
+        if random.random() < 0.1:
+            _ruled(random, plane, (left, above, left + width, above + height))
+        choice = random.random()
+        if choice < 0.35:  # as digits are stored for experiments: nothing but ink, white on black
+            image = camera.resample(random, plane, random.randint(20, 40))
+            return Sample(camera.jpeg(image, random.randint(70, 98)), written, "handwriting")
+        image = (
+            _printed(random, noise, plane, "typescript") if choice < 0.8 else _painted(random, noise, plane, hardness)
+        )
+        return Sample(_photographed(random, noise, image, hardness), written, "handwriting")
 
     def _line(self, random: Random, noise: np.random.Generator, hardness: float, kind: str) -> Sample:
         setting, pool, write = _style(random, kind)
@@ -151,8 +179,8 @@ class Renderer:
             np.uint8,
         )
         box = (round(box[0] * stretch), box[1], round(box[2] * stretch), box[3])
-        if random.random() < 0.35 * hardness:
-            plane = ink.wear(random, noise, plane)
+        if random.random() < 0.45 * hardness:
+            plane = ink.wear(random, noise, plane, font.size)
         if random.random() < 0.12:
             _ruled(random, plane, box)
         image = _printed(random, noise, plane, kind)
@@ -294,7 +322,7 @@ def _painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: 
         edges = cv2.filter2D(alpha, -1, np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]], np.float32))
         canvas = np.full(shape, ground, np.float32) + edges * random.choice((-1, 1)) * random.uniform(30, 80)
     if random.random() < 0.15 * hardness:  # glare or shade across everything
-        canvas += (_field(random, noise, shape, 2) - 0.2) * random.uniform(20, 70)
+        canvas += (_field(random, noise, shape, 2) - 0.2) * min(70.0, contrast * random.uniform(0.3, 0.9))
     return np.asarray(np.clip(canvas, 0, 255), np.uint8)
 
 
@@ -352,21 +380,21 @@ def _crop(random: Random, image: Grey, corners: NDArray[np.float32], spread: flo
 
 def _photographed(random: Random, noise: np.random.Generator, image: Grey, hardness: float) -> Grey:
     """A word as a phone or a street camera delivers it."""
-    image = camera.blur(random, image, 0.09 * hardness)
-    height = round(math.exp(random.uniform(math.log(10 + 16 * (1 - hardness)), math.log(56))))
+    image = camera.blur(random, image, 0.08 * hardness)
+    height = round(math.exp(random.uniform(math.log(11 + 14 * (1 - hardness)), math.log(60))))
     image = camera.resample(random, image, height)
     image = camera.noise(random, noise, image, 22 * hardness)
     if random.random() < 0.12:
         image = camera.sharpen(image, random.uniform(0.4, 1.5))
     if random.random() < 0.7:
-        image = camera.jpeg(image, random.randint(25, 95))
+        image = camera.jpeg(image, random.randint(95 - round(65 * hardness), 95))
     return image
 
 
 def _scanned(random: Random, noise: np.random.Generator, image: Grey, hardness: float, kind: str) -> Grey:
     """A line as a scanner or a screenshot delivers it."""
     if kind != "screen":
-        image = camera.blur(random, image, 0.045 * hardness)
+        image = camera.blur(random, image, 0.05 * hardness)
     low = 16 if kind == "receipt" else 22
     height = round(random.triangular(low + (1 - hardness) * 12, 70, 34))
     image = camera.resample(random, image, height)

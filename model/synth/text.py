@@ -30,7 +30,7 @@ RECEIPT_WORDS = (
     "PERNIAGAAN,SYARIKAT,KEDAI,TRADING,ENTERPRISE,HARDWARE,STATIONERY,MINI MARKET,BOOK,FOOD,AUTO,"
     "Total Quantity,Total Amount,Amount Due,Payment,Refund,Approval Code,BATCH,Ref,Customer,Salesperson"
 ).split(",")
-CURRENCIES = ("$", "€", "£", "¥", "RM", "USD ", "EUR ", "Kč ", "kr ", "Rs ", "zł ")
+CURRENCIES = ("$", "$", "$", "$", "$", "€", "€", "£", "£", "¥", "RM", "USD ", "EUR ", "Kč ", "kr ", "Rs ", "zł ")
 CLOSERS = (".", ".", ".", ".", ",", ",", ",", ",", ",", ";", ":", "!", "?", "...", "…", ".-")
 QUOTES = (("“", "”"), ('"', '"'), ("„", "“"), ("«", "»"), ("‘", "’"), ("(", ")"), ("[", "]"), ("'", "'"))
 
@@ -77,16 +77,20 @@ def capitalised(word: str) -> str:
 def scene_word(random: Random) -> str:
     """What a sign, a poster or a label carries: mostly one word, in any case, sometimes a number."""
     kind = random.random()
-    if kind < 0.07:
+    if kind < 0.08:
         return number(random)
-    if kind < 0.12:
+    if kind < 0.11:
         return code(random)
-    if kind < 0.16:
+    if kind < 0.14:
         return noise_string(random)
-    if kind < 0.18:
+    if kind < 0.16:
         return address(random)
     chosen = vocabulary("en" if random.random() < 0.72 else language(random))
-    word = chosen.draw(random) if random.random() < 0.6 else chosen.uniform(random)
+    # Short words are what signs are full of, and tempering alone would make them rare.
+    if kind < 0.28:
+        word = random.choice(chosen.words[:250])
+    else:
+        word = chosen.draw(random) if random.random() < 0.6 else chosen.uniform(random)
     if random.random() < 0.05:
         word = word[: random.randint(1, max(1, len(word) - 1))]
     word = _cased(random, word, upper=0.47, title=0.28)
@@ -171,7 +175,7 @@ def number(random: Random) -> str:
         return f"{random.randrange(10 ** random.randint(1, 6)):,}"
     if kind < 0.8:
         value = f"{random.randrange(10 ** random.randint(1, 4))}{random.choice('.....,')}{digits(random, 2, 2)}"
-        return (random.choice(CURRENCIES) if random.random() < 0.35 else "") + value
+        return (random.choice(CURRENCIES) if random.random() < 0.45 else "") + value
     if kind < 0.87:
         return f"{digits(random, 1, 2)}{random.choice(('%', '.5%', '°', '°C', 'x', 'kg', 'cm', ' ml', 'g', 'th'))}"
     if kind < 0.92:

@@ -157,17 +157,6 @@ def rate_at(recipe: Recipe, step: int, fraction: float) -> float:
     return recipe.rate * warm * max(0.01, min(1.0, left))
 
 
-def _allot(device: torch.device, workers: int) -> list[int]:
-    """Cores for the renderers; on a CPU the trainer keeps the others for itself, one thread each."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if device.type != "cpu" or len(cores) < 2 or not workers:
-        return []
-    mine, theirs = cores[: -min(workers, len(cores) - 1)], cores[-min(workers, len(cores) - 1) :]
-    os.sched_setaffinity(0, mine)
-    torch.set_num_threads(len(mine))
-    return theirs
-
-
 def train(
     recipe: Recipe, minutes: float, out: Path, *, resume: Path | None = None, start: Path | None = None,
     validate: Sequence[Path] = (), seed: int = 0, steps: int | None = None, device: str | None = None,
@@ -192,7 +181,7 @@ def train(
     faces = [face for face in find_faces() if not face.held_out]
     stream = Stream(
         faces, recipe.model, seed=run.seed, seen=run.at.drawn, easy_until=recipe.easy_until, workers=recipe.workers,
-        replay=recipe.replay, pool=recipe.pool, cores=_allot(where, recipe.workers),
+        replay=recipe.replay, pool=recipe.pool,
     )  # fmt: skip
     stopped: list[int] = []
     previous = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}

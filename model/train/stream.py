@@ -43,15 +43,13 @@ def _draw(renderer: Renderer, config: ModelConfig, index: int) -> Drawn | None:
 
 def _work(
     faces: Sequence[Face], config: ModelConfig, seed: int, easy: int, start: int, step: int,
-    out: "mp.Queue[list[Drawn]]", cores: Sequence[int],
+    out: "mp.Queue[list[Drawn]]",
 ) -> None:  # fmt: skip
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    if cores:
-        os.sched_setaffinity(0, cores)
     os.nice(10)
     renderer = Renderer(faces, seed, easy)
     index = start
@@ -68,13 +66,14 @@ def _work(
 class Stream:
     """Batches of equally wide samples, drawn by `workers` processes (0: in this one).
 
-    A sample is used at most `replay` times, fresh ones first, so that drawing and training each go
-    at their own pace. `seen` counts drawn samples and is all that a resumed run needs.
+    A sample is used at most `replay` times, fresh ones first. Drawing waits while `pool` samples are
+    held, so that it takes no more of the machine than training can use. `seen` counts drawn samples
+    and is all that a resumed run needs.
     """
 
     def __init__(
         self, faces: Sequence[Face], config: ModelConfig, *, seed: int, seen: int = 0, easy_until: int = 0,
-        workers: int = 1, replay: int = 3, pool: int = 6000, cores: Sequence[int] = (),
+        workers: int = 1, replay: int = 3, pool: int = 6000,
     ) -> None:  # fmt: skip
         self.config = config
         self.seen = seen
@@ -90,7 +89,7 @@ class Stream:
         for worker in range(workers):
             process = context.Process(
                 target=_work,
-                args=(faces, config, seed, easy_until, seen + worker, workers, self._queue, tuple(cores)),
+                args=(faces, config, seed, easy_until, seen + worker, workers, self._queue),
                 daemon=True,
             )
             process.start()
@@ -112,7 +111,7 @@ class Stream:
                 if drawn is not None:
                     self._fresh.setdefault(drawn.image.shape[1], deque()).append(drawn)
             return
-        while True:
+        while wait or self._held() < self.pool:
             try:
                 chunk = self._queue.get(timeout=5.0 if wait else 0.0005)
             except queue.Empty:
@@ -125,12 +124,10 @@ class Stream:
             self.seen += len(chunk)
             for drawn in chunk:
                 self._fresh.setdefault(drawn.image.shape[1], deque()).append(drawn)
-            if sum(map(len, self._fresh.values())) > self.pool:
-                return
 
     def batch(self, pixels: int, largest: int) -> list[Drawn]:
         """A batch of one width, at most `pixels` wide in all and `largest` samples."""
-        self._take_in(wait=self._held() < min(self.pool, 2 * largest) or not self._ready(self._fresh, pixels, largest))
+        self._take_in(wait=self._held() < min(self.pool, 2 * largest))
         shelf = self._fresh if self._ready(self._fresh, pixels, largest) else self._used
         if not self._ready(shelf, pixels, largest):
             shelf = self._fresh if any(self._fresh.values()) else self._used
@@ -143,7 +140,6 @@ class Stream:
             drawn.uses += 1
             if drawn.uses < self.replay:
                 self._used.setdefault(width, deque()).append(drawn)
-        self._trim()
         return chosen
 
     def _size(self, width: int, pixels: int, largest: int) -> int:
@@ -151,11 +147,6 @@ class Stream:
 
     def _ready(self, shelf: dict[int, deque[Drawn]], pixels: int, largest: int) -> bool:
         return any(len(pile) >= self._size(width, pixels, largest) for width, pile in shelf.items())
-
-    def _trim(self) -> None:
-        """Drops the oldest used samples when drawing is faster than training."""
-        while self._renderer is None and self._held() > self.pool and any(self._used.values()):
-            max(self._used.values(), key=len).popleft()
 
     def close(self) -> None:
         """Ends the renderer processes."""

