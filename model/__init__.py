@@ -1,6 +1,7 @@
 """The recogniser: arrays in, text out; it knows nothing of HTTP."""
 
+from model.beam import Decoding
 from model.checkpoint import CheckpointError
-from model.reader import Character, Reader, Reading, load
+from model.reader import Alternative, Character, Reader, Reading, load
 
-__all__ = ["Character", "CheckpointError", "Reader", "Reading", "load"]
+__all__ = ["Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"]

@@ -1,11 +1,10 @@
-"""CTC decoding: greedy for a batch, with the place and confidence of each character, and n-best by beam search.
+"""CTC decoding: greedy for a batch, the probability of any string, and the place and confidence of its characters.
 
 After Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with
 Recurrent Neural Networks" (ICML 2006).
 """
 
-import heapq
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +17,6 @@ from model.charset import BLANK
 # The forward algorithm needs frames x characters of memory; a longer line is cut at blanks into
 # pieces of at most so many frames, whose probabilities are multiplied. 1024 frames are two windows.
 LONGEST_PIECE = 1024
-
-# Per frame, the beam search tries the classes above this posterior: at 1e-3, an alignment through
-# a less likely class would need a thousand times the evidence elsewhere to matter.
-LEAST_POSTERIOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -86,57 +81,43 @@ def string_log_probs(log_probs: torch.Tensor, strings: list[list[int]]) -> list[
     return [-float(loss) for loss in losses.cpu()]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A string of class ids without blanks, and its CTC probability."""
+def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
+    """Where the characters of a given string most probably stand in one row `(T, C)` of log posteriors.
 
-    ids: tuple[int, ...]
-    confidence: float
-
-
-def beam(logits: torch.Tensor, temperature: float = 1.0, *, width: int = 16, best: int = 5) -> list[Candidate]:
-    """The most probable strings of one row `(T, C)` of logits, at most `best`, the likeliest first.
-
-    Prefix beam search (Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition
-    using Bi-Directional Recurrent DNNs", 2014) with `width` prefixes. The confidences are exact
-    sums over all alignments and comparable with those of `greedy`.
+    The Viterbi path through the string's CTC states. Returns spans and confidences as in `Decoded`.
 
     Raises:
-        ValueError: `width` or `best` is below 1.
+        ValueError: the string has no alignment within T frames.
     """
-    if width < 1 or best < 1:
-        raise ValueError("a beam needs at least one prefix and one answer")
-    log_probs = (logits.float() / temperature).log_softmax(dim=-1)  # (T, C)
-    beams: _Beams = {(): (1.0, 0.0)}
-    for posteriors in log_probs.exp().double().cpu().numpy():
-        beams = _extended(beams, posteriors, width)
-    strings = [list(prefix) for prefix in beams]
-    totals = string_log_probs(log_probs.expand(len(strings), *log_probs.shape), strings)
-    found = (Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in zip(beams, totals, strict=True))
-    return sorted(found, key=lambda candidate: -candidate.confidence)[:best]
-
-
-# By prefix: probability of its alignments that end in a blank, and of those that end in its last character.
-_Beams = dict[tuple[int, ...], tuple[float, float]]
-
-
-def _extended(beams: _Beams, posteriors: NDArray[np.float64], width: int) -> _Beams:
-    """The best `width` prefixes after one more frame, scaled so that they sum to 1."""
-    likely = [int(label) for label in np.flatnonzero(posteriors > LEAST_POSTERIOR) if label != BLANK]
-    in_blank: defaultdict[tuple[int, ...], float] = defaultdict(float)
-    in_character: defaultdict[tuple[int, ...], float] = defaultdict(float)
-    for prefix, (blank, character) in beams.items():
-        in_blank[prefix] += (blank + character) * float(posteriors[BLANK])
-        if prefix:
-            in_character[prefix] += character * float(posteriors[prefix[-1]])
-        for label in likely:
-            # A character doubles only across a blank; without one it is the same character, longer.
-            before = blank if prefix and prefix[-1] == label else blank + character
-            in_character[(*prefix, label)] += before * float(posteriors[label])
-    sums = {prefix: in_blank[prefix] + in_character[prefix] for prefix in {**in_blank, **in_character}}
-    kept = heapq.nlargest(width, sums, key=sums.__getitem__)
-    total = sum(sums[prefix] for prefix in kept) or 1.0
-    return {prefix: (in_blank[prefix] / total, in_character[prefix] / total) for prefix in kept}
+    if not ids:
+        return (), ()
+    scores = log_probs.double().cpu().numpy()
+    states = np.zeros(2 * len(ids) + 1, np.int64)  # blank, first character, blank, second character, ..., blank
+    states[1::2] = ids
+    frames, count = len(scores), len(states)
+    skips = np.zeros(count, bool)  # from character to character, where no blank is needed between
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    best = np.full(count, -np.inf)
+    best[:2] = scores[0, states[:2]]
+    came = np.zeros((frames, count), np.int8)
+    for frame in range(1, frames):
+        ways = np.full((3, count), -np.inf)
+        ways[0] = best
+        ways[1, 1:] = best[:-1]
+        ways[2, 2:] = np.where(skips[2:], best[:-2], -np.inf)
+        came[frame] = ways.argmax(0)
+        best = ways.max(0) + scores[frame, states]
+    state = count - 1 if best[-1] >= best[-2] else count - 2
+    if best[state] == -np.inf:
+        raise ValueError(f"{len(ids)} characters have no place in {frames} frames")
+    path = np.empty(frames, np.int64)
+    for frame in range(frames - 1, -1, -1):
+        path[frame] = state
+        state -= came[frame, state]
+    places = [np.flatnonzero(path == 2 * index + 1) for index in range(len(ids))]
+    spans = tuple((int(place[0]), int(place[-1]) + 1) for place in places)
+    peaks = (float(np.exp(scores[place, label].max())) for place, label in zip(places, ids, strict=True))
+    return spans, tuple(min(1.0, peak) for peak in peaks)
 
 
 @dataclass(frozen=True)

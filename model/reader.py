@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model import ctc, preprocess
+from model import beam, ctc, preprocess
+from model.beam import Decoding, Lexicon
 from model.charset import STRAIGHT, Charset
 from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
@@ -34,17 +35,35 @@ class Character:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another text that the picture may hold, and the probability that the whole of it is right."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Reading:
     """The text of one image.
 
     `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` that
-    of the weakest character, or `confidence` where there is no character.
+    of the weakest character, or `confidence` where there is no character. `alternatives` are the
+    next best texts, the likeliest first, as many as were asked for and found.
     """
 
     text: str
     confidence: float
     confidence_min: float
     characters: tuple[Character, ...]
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one image's logits were decoded to: the best string, and others that were asked for."""
+
+    best: ctc.Decoded
+    others: tuple[beam.Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,15 +93,25 @@ class Reader:
         convert_conv2d_weight_memory_format(self._model, torch.channels_last)
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
 
-    def read(self, images: Sequence[Image], *, typographic_quotes: bool = False) -> list[Reading]:
+    def read(
+        self,
+        images: Sequence[Image],
+        decodings: Sequence[Decoding | None] | None = None,
+        *,
+        typographic_quotes: bool = False,
+    ) -> list[Reading]:
         """The text of each image, in order; an image's answer does not depend on the others.
 
-        `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. Typographic quotes
+        `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. `decodings`, one per
+        image, come from `decoding`; without one, an image is decoded greedily. Typographic quotes
         become straight ones unless `typographic_quotes` is set; outer spaces are dropped.
 
         Raises:
-            ValueError: an array of another type or shape, or an empty one.
+            ValueError: an array of another type or shape, or an empty one, or not as many decodings as images.
         """
+        asked = [None] * len(images) if decodings is None else list(decodings)
+        if len(asked) != len(images):
+            raise ValueError(f"{len(asked)} decodings for {len(images)} images")
         by_width: defaultdict[int, list[_Piece]] = defaultdict(list)
         widths = []
         for index, image in enumerate(images):
@@ -90,14 +119,47 @@ class Reader:
             widths.append(scaled.shape[1])
             for start, window in preprocess.windows(self.config, scaled):
                 by_width[window.shape[1]].append(_Piece(index, start, window))
-        decoded: dict[int, ctc.Decoded] = {}
+        found: dict[int, _Found] = {}
         with torch.inference_mode():
             for pieces in by_width.values():
-                decoded.update(self._decode(pieces, widths))
+                found.update(self._decode(pieces, widths, asked))
         return [
-            self._reading(decoded[index], image, widths[index], typographic_quotes)
+            self._reading(found[index], image, widths[index], asked[index], typographic_quotes)
             for index, image in enumerate(images)
         ]
+
+    def decoding(
+        self,
+        alternatives: int = 0,
+        charset: str | None = None,
+        charset_exclude: str = "",
+        lexicon: Iterable[str] | None = None,
+    ) -> Decoding | None:
+        """How to decode an image, for `read`; None where nothing out of the ordinary is asked.
+
+        `charset` are the only characters that may be read, `charset_exclude` ones that may not; the
+        space is a character like any other. With a `lexicon`, the text is one of its entries, or
+        several with spaces between. Confidences stay those of the unconstrained network.
+
+        Raises:
+            ValueError: fewer than 0 alternatives, a character that the model cannot write, or nothing
+                left to write.
+        """
+        if alternatives < 0:
+            raise ValueError(f"alternatives is {alternatives}, and 0 is the least")
+        for name, given in (("charset", charset or ""), ("charset_exclude", charset_exclude)):
+            if missing := self._charset.unsupported(given):
+                raise ValueError(f"{name} has characters that the model cannot write: {missing[:20]}")
+        allowed = None
+        if charset is not None or charset_exclude:
+            kept = set(self._charset.alphabet if charset is None else charset) - set(charset_exclude)
+            if not kept - {" "}:
+                raise ValueError("charset and charset_exclude leave no character that may be read")
+            allowed = frozenset(self._charset.encode("".join(kept)))
+        words = None if lexicon is None else Lexicon(lexicon, self._charset)
+        if not alternatives and allowed is None and words is None:
+            return None
+        return Decoding(alternatives, allowed, words)
 
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, at which an image of this size is computed."""
@@ -109,7 +171,9 @@ class Reader:
             for width in self.config.widths:
                 ctc.greedy(self._forward(torch.zeros(1, 1, self.config.height, width, device=self.device)))
 
-    def _decode(self, pieces: list[_Piece], widths: list[int]) -> Iterator[tuple[int, ctc.Decoded]]:
+    def _decode(
+        self, pieces: list[_Piece], widths: list[int], asked: Sequence[Decoding | None]
+    ) -> Iterator[tuple[int, _Found]]:
         """Image number and decoded text for pieces of one width, a bounded batch at a time."""
         unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
         size = max(1, self._max_pixels // pieces[0].pixels.size)
@@ -117,16 +181,29 @@ class Reader:
             batch = pieces[first : first + size]
             logits = self._forward(preprocess.to_tensor([p.pixels for p in batch], self.device))  # (B, T, C)
             short = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
-            for row, one in zip(short, ctc.greedy(logits[short], self.config.temperature), strict=True):
-                yield batch[row].image, one
+            yield from self._search([batch[row].image for row in short], logits[short], asked)
             for row, piece in enumerate(batch):
                 if widths[piece.image] == piece.pixels.shape[1]:
                     continue
                 parts = unfinished.setdefault(piece.image, [])
                 parts.append((piece.start // COLUMN, logits[row]))
                 if piece.start + piece.pixels.shape[1] == widths[piece.image]:
-                    joined = join(unfinished.pop(piece.image))[None]
-                    yield piece.image, ctc.greedy(joined, self.config.temperature)[0]
+                    yield from self._search([piece.image], join(unfinished.pop(piece.image))[None], asked)
+
+    def _search(
+        self, images: list[int], logits: torch.Tensor, asked: Sequence[Decoding | None]
+    ) -> Iterator[tuple[int, _Found]]:
+        """Image number and decoded text for each row of `(B, T, C)`."""
+        for row, (index, best) in enumerate(zip(images, ctc.greedy(logits, self.config.temperature), strict=True)):
+            decoding = asked[index]
+            if decoding is None:
+                yield index, _Found(best)
+                continue
+            log_probs = (logits[row].float() / self.config.temperature).log_softmax(dim=-1)
+            first, *others = beam.search(log_probs, self._charset, decoding)
+            if first.ids != best.ids:
+                best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
+            yield index, _Found(best, tuple(others))
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
@@ -134,10 +211,15 @@ class Reader:
             logits: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
         return logits
 
-    def _reading(self, decoded: ctc.Decoded, image: Image, scaled_width: int, typographic: bool) -> Reading:
-        text = self._charset.decode(decoded.ids)
-        if not typographic:
-            text = text.translate(STRAIGHT)  # one character for one, so that the spans stay true
+    def _written(self, ids: Sequence[int], typographic: bool) -> str:
+        text = self._charset.decode(ids)
+        return text if typographic else text.translate(STRAIGHT)  # one for one, so that the spans stay true
+
+    def _reading(
+        self, found: _Found, image: Image, scaled_width: int, asked: Decoding | None, typographic: bool
+    ) -> Reading:
+        decoded = found.best
+        text = self._written(decoded.ids, typographic)
         height, width = int(image.shape[0]), int(image.shape[1])
         left, inner = _placement(self.config, height, width, scaled_width)
 
@@ -153,7 +235,12 @@ class Reader:
         text = text.strip(" ")
         kept = tuple(characters[first : first + len(text)])
         weakest = min((c.confidence for c in kept), default=decoded.confidence)
-        return Reading(text, decoded.confidence, weakest, kept)
+        others: dict[str, float] = {}
+        for candidate in found.others:  # the likeliest first, so that of equal texts the likeliest stays
+            others.setdefault(self._written(candidate.ids, typographic).strip(" "), candidate.confidence)
+        others.pop(text, None)
+        wanted = list(others.items())[: asked.alternatives] if asked else []
+        return Reading(text, decoded.confidence, weakest, kept, tuple(Alternative(*other) for other in wanted))
 
 
 def load(path: str | os.PathLike[str] | None = None, device: torch.device | str | None = None) -> Reader:

@@ -8,6 +8,7 @@ from service.engine import LineReader, Recognition
 from service.errors import ServiceError, problem
 from service.options import Detail, Options
 from service.schemas import (
+    AlternativeInfo,
     BatchItem,
     BatchSummary,
     CharacterInfo,
@@ -80,6 +81,12 @@ def text_answer(result: Recognition, options: Options) -> TextAnswer:
         image=image,
         chars=[_character(one, result.image.scale, image) for one in characters]
         if options.detail is Detail.CHARS
+        else None,
+        alternatives=[
+            AlternativeInfo(text=one.text, confidence=_probability(one.confidence))
+            for one in ([] if withheld else reading.alternatives)
+        ]
+        if options.alternatives
         else None,
         warnings=warnings,
     )

@@ -20,7 +20,7 @@ from service.options import Options
 from service.schemas import BatchItem, BatchResponse, BatchSummary
 
 if TYPE_CHECKING:
-    from model import Reading
+    from model import Decoding, Reading
 
 log = logging.getLogger("linewise.service")
 
@@ -34,6 +34,7 @@ class BatchRun:
         ticket: Ticket[Reading],
         items: Sequence[Item],
         options: Options,
+        decoding: Decoding | None,
         scope: Scope,
         started: float,
     ) -> None:
@@ -41,6 +42,7 @@ class BatchRun:
         self._ticket = ticket
         self._items = items
         self._options = options
+        self._decoding = decoding
         self._scope = scope
         self._request_id = request_id_of(scope)
         self._started = started
@@ -74,7 +76,7 @@ class BatchRun:
         item = self._items[index]
         outcome: Recognition | ServiceError
         try:
-            outcome = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns)
+            outcome = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns, self._decoding)
         except ServiceError as error:
             outcome = error
         except Exception:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ MEMORY = 0.9
 class BatchReader(Protocol[ReadingT_co]):
     """What reads the batches."""
 
-    def read(self, images: Sequence[Pixels]) -> Sequence[ReadingT_co]:
-        """One reading per image, in order, independent of the other images."""
+    def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> Sequence[ReadingT_co]:
+        """One reading per image, in order, independent of the other images; each has a wish on how to decode it."""
 
     def width_bucket(self, height: int, width: int) -> int:
         """The rung, in columns, of an image of this size."""
@@ -114,6 +114,7 @@ class Served(Generic[ReadingT]):
 @dataclass(eq=False)
 class _Job(Generic[ReadingT]):
     pixels: Pixels
+    decoding: object
     rung: int
     deadline: float
     number: int
@@ -138,9 +139,12 @@ class Ticket(Generic[ReadingT]):
         self.released = False
         self._futures: list[Future[Served[ReadingT]]] = []
 
-    def submit(self, pixels: Pixels) -> Future[Served[ReadingT]]:
-        """Queue one image, uint8 (H, W) or (H, W, 3); cancelling the future takes it out of the queue."""
-        future = self._batcher._submit(self, pixels)
+    def submit(self, pixels: Pixels, decoding: object = None) -> Future[Served[ReadingT]]:
+        """Queue one image, uint8 (H, W) or (H, W, 3); cancelling the future takes it out of the queue.
+
+        ``decoding`` is handed to the reader beside the image.
+        """
+        future = self._batcher._submit(self, pixels, decoding)
         self._futures.append(future)
         return future
 
@@ -285,7 +289,7 @@ class Batcher(Generic[ReadingT]):
             wait += max(0.0, columns / speed - (self._clock() - started))
         return wait
 
-    def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels) -> Future[Served[ReadingT]]:
+    def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[Served[ReadingT]]:
         rung = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
         with self._changed:
             if self._broken:
@@ -295,7 +299,7 @@ class Batcher(Generic[ReadingT]):
             ticket.unsubmitted -= 1
             self._unsubmitted -= 1
             self._number += 1
-            job = _Job[ReadingT](pixels, rung, ticket.deadline, self._number, self._clock())
+            job = _Job[ReadingT](pixels, decoding, rung, ticket.deadline, self._number, self._clock())
             insort(self._queues.setdefault(rung, []), job, key=lambda other: other.urgency)
             self._queued_columns += rung
             self._queued_items += 1
@@ -385,7 +389,7 @@ class Batcher(Generic[ReadingT]):
         started = self._clock()
         self._running = (columns, started)
         try:
-            readings = self._reader.read([job.pixels for job in batch])
+            readings = self._reader.read([job.pixels for job in batch], [job.decoding for job in batch])
             if len(readings) != len(batch):
                 raise RuntimeError(f"{len(readings)} readings of {len(batch)} images")
         except Exception as error:

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from model import Reading
+    from model import Decoding, Reading
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
     from service.settings import Settings
@@ -91,6 +91,13 @@ def serve(
 def read(
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns; - is standard input.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
+    alternatives: Annotated[int, typer.Option(min=0, help="So many of the next best texts, with --json.")] = 0,
+    charset: Annotated[str | None, typer.Option(help="The only characters that may be read.")] = None,
+    charset_exclude: Annotated[str, typer.Option(help="Characters that may not be read.")] = "",
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of the words or texts that may be read, one per line."),
+    ] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
@@ -100,15 +107,20 @@ def read(
     if not sources:
         _fail(f"no images in {', '.join(images)}", 1)
     reader = _load(settings)
+    try:
+        words = None if lexicon is None else lexicon.read_text("utf-8").splitlines()
+        decoding = reader.decoding(alternatives, charset, charset_exclude, words)
+    except ValueError as error:  # a file that is not UTF-8 raises one as well
+        _fail(str(error), 2)
     failed = False
     with _progress(len(sources)) as advance:
-        for result in _read_all(reader, sources, settings.image_limits):
+        for result in _read_all(reader, sources, settings.image_limits, decoding):
             advance()
             if isinstance(result, Failure):
                 failed = True
                 _complain(f"{result.source}: {result.reason}")
             else:
-                typer.echo(_as_json(result) if as_json else _as_text(result, alone=len(sources) == 1))
+                typer.echo(_as_json(result, alternatives) if as_json else _as_text(result, alone=len(sources) == 1))
     if failed:
         raise typer.Exit(1)
 
@@ -279,12 +291,15 @@ def _sources(arguments: Iterable[str]) -> Iterator[str]:
             yield from matches or [argument]  # a name that nothing bears is reported when it is opened
 
 
-def _read_all(reader: LineReader, sources: list[str], limits: ImageLimits) -> Iterator[Success | Failure]:
+def _read_all(
+    reader: LineReader, sources: list[str], limits: ImageLimits, decoding: Decoding | None
+) -> Iterator[Success | Failure]:
     """Read all images, a batch at a time, and give the results in order."""
     for first in range(0, len(sources), READ_BATCH):
         opened = [(source, _open(source, limits)) for source in sources[first : first + READ_BATCH]]
         pictures = [image for _, image in opened if not isinstance(image, Failure)]
-        readings = iter(reader.read([picture.pixels for picture in pictures]) if pictures else [])
+        pixels = [picture.pixels for picture in pictures]
+        readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
         for source, image in opened:
             yield image if isinstance(image, Failure) else Success(source, image, next(readings))
 
@@ -306,19 +321,21 @@ def _as_text(result: Success, *, alone: bool) -> str:
     return result.reading.text if alone else f"{result.source}\t{result.reading.text}"
 
 
-def _as_json(result: Success) -> str:
+def _as_json(result: Success, alternatives: int) -> str:
     image, reading = result.image, result.reading
-    return json.dumps(
-        {
-            "image": result.source,
-            "text": reading.text,
-            "confidence": round(reading.confidence, 4),
-            "confidence_min": round(reading.confidence_min, 4),
-            "width": image.width,
-            "height": image.height,
-        },
-        ensure_ascii=False,
-    )
+    told: dict[str, object] = {
+        "image": result.source,
+        "text": reading.text,
+        "confidence": round(reading.confidence, 4),
+        "confidence_min": round(reading.confidence_min, 4),
+        "width": image.width,
+        "height": image.height,
+    }
+    if alternatives:
+        told["alternatives"] = [
+            {"text": one.text, "confidence": round(one.confidence, 4)} for one in reading.alternatives
+        ]
+    return json.dumps(told, ensure_ascii=False)
 
 
 @contextmanager

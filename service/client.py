@@ -16,11 +16,11 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import httpx2
 
@@ -43,8 +43,19 @@ class Character:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another text that the image may hold."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Result:
-    """The text of one image; confidences from 0 to 1, sizes in pixels. ``characters`` needs ``chars=True``."""
+    """The text of one image; confidences from 0 to 1, sizes in pixels.
+
+    ``characters`` needs ``chars=True``, ``alternatives`` their number.
+    """
 
     text: str
     confidence: float
@@ -54,6 +65,7 @@ class Result:
     orientation_applied: int
     warnings: tuple[str, ...]
     characters: tuple[Character, ...]
+    alternatives: tuple[Alternative, ...] = ()
 
 
 class ServiceFailure(Exception):
@@ -70,20 +82,41 @@ class ServiceFailure(Exception):
         self.request_id = request_id
 
 
-@dataclass(frozen=True)
-class _Options:
-    chars: bool = False
-    min_confidence: float = 0.0
-    orientation: Orientation = "0"
+class Options(TypedDict, total=False):
+    """What may be asked beside the text; the service's own documentation says what each means."""
 
-    @property
-    def query(self) -> dict[str, str]:
-        chosen = {"detail": "chars"} if self.chars else {}
-        if self.min_confidence:
-            chosen["min_confidence"] = str(self.min_confidence)
-        if self.orientation != "0":
-            chosen["orientation"] = self.orientation
-        return chosen
+    chars: bool
+    alternatives: int
+    charset: str
+    charset_exclude: str
+    lexicon: Sequence[str]
+    min_confidence: float
+    orientation: Orientation
+
+
+class _Request:
+    """Query, form fields and whether the image has to travel in a form, for some options."""
+
+    def __init__(self, options: Options) -> None:
+        chosen: dict[str, Any] = dict(options)
+        unknown = chosen.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+        lexicon = chosen.pop("lexicon", None)
+        self.query = {"detail": "chars"} if chosen.pop("chars", False) else {}
+        self.query |= {name: str(value) for name, value in chosen.items() if value is not None}
+        self.fields = {} if lexicon is None else {"lexicon": "\n".join(lexicon)}  # too long for an address
+
+    def single(self, content: bytes) -> dict[str, Any]:
+        """What to post for one image."""
+        if not self.fields:
+            return {"params": self.query, "content": content}
+        return {"params": self.query, "files": {"file": content}, "data": self.fields}
+
+    def several(self, batch: list[bytes | ServiceFailure]) -> dict[str, Any]:
+        """What to post for several."""
+        files = [("files", (str(i), image)) for i, image in enumerate(batch) if isinstance(image, bytes)]
+        return {"params": self.query, "files": files, "data": self.fields}
 
 
 class _Try:
@@ -139,39 +172,25 @@ class Client:
         self._settings = _Settings(url, api_key, timeout)
         self._http = httpx2.Client(transport=transport, **self._settings.options)
 
-    def read(
-        self,
-        image: ImageSource,
-        *,
-        chars: bool = False,
-        min_confidence: float = 0.0,
-        orientation: Orientation = "0",
-    ) -> Result:
+    def read(self, image: ImageSource, **options: Unpack[Options]) -> Result:
         """The text of one image. Raises ``ServiceFailure``."""
-        options = _Options(chars, min_confidence, orientation)
-        return _result(self._post("/v1/recognize", options, {"content": _bytes_of(image)}))
+        return _result(self._post("/v1/recognize", _Request(options).single(_bytes_of(image))))
 
     def read_many(
-        self,
-        images: Iterable[ImageSource],
-        *,
-        concurrency: int = 4,
-        chars: bool = False,
-        min_confidence: float = 0.0,
-        orientation: Orientation = "0",
+        self, images: Iterable[ImageSource], *, concurrency: int = 4, **options: Unpack[Options]
     ) -> Iterator[Result | ServiceFailure]:
         """One outcome per image, in order; the failure of one never ends the others.
 
         At most ``concurrency`` requests are under way, and no more images are taken from ``images`` than fill them.
         """
-        options = _Options(chars, min_confidence, orientation)
+        request = _Request(options)
         window: deque[Future[list[Result | ServiceFailure]]] = deque()
         with ThreadPoolExecutor(concurrency) as pool:
             try:
                 for batch in _batches(images):
                     if len(window) == concurrency:
                         yield from window.popleft().result()
-                    window.append(pool.submit(self._read_batch, batch, options))
+                    window.append(pool.submit(self._read_batch, batch, request))
                 while window:
                     yield from window.popleft().result()
             finally:
@@ -188,20 +207,20 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read_batch(self, batch: list[bytes | ServiceFailure], options: _Options) -> list[Result | ServiceFailure]:
+    def _read_batch(self, batch: list[bytes | ServiceFailure], request: _Request) -> list[Result | ServiceFailure]:
         if not any(isinstance(image, bytes) for image in batch):
             return _merge(batch, {"results": []})
         try:
-            return _merge(batch, self._post("/v1/recognize/batch", options, _multipart(batch)))
+            return _merge(batch, self._post("/v1/recognize/batch", request.several(batch)))
         except ServiceFailure as failure:
             return _all_failed(batch, failure)
 
-    def _post(self, path: str, options: _Options, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         attempt = _Try(self._settings.timeout)
         while True:
             retry_after = None
             try:
-                response = self._http.post(path, params=options.query, **body, **self._settings.sending(attempt))
+                response = self._http.post(path, **body, **self._settings.sending(attempt))
                 retry_after = response.headers.get("retry-after")
                 return _answer(response)
             except httpx2.TransportError as error:
@@ -225,36 +244,22 @@ class AsyncClient:
         self._settings = _Settings(url, api_key, timeout)
         self._http = httpx2.AsyncClient(transport=transport, **self._settings.options)
 
-    async def read(
-        self,
-        image: ImageSource,
-        *,
-        chars: bool = False,
-        min_confidence: float = 0.0,
-        orientation: Orientation = "0",
-    ) -> Result:
+    async def read(self, image: ImageSource, **options: Unpack[Options]) -> Result:
         """The text of one image. Raises ``ServiceFailure``."""
-        options = _Options(chars, min_confidence, orientation)
-        return _result(await self._post("/v1/recognize", options, {"content": _bytes_of(image)}))
+        return _result(await self._post("/v1/recognize", _Request(options).single(_bytes_of(image))))
 
     async def read_many(
-        self,
-        images: Iterable[ImageSource],
-        *,
-        concurrency: int = 4,
-        chars: bool = False,
-        min_confidence: float = 0.0,
-        orientation: Orientation = "0",
+        self, images: Iterable[ImageSource], *, concurrency: int = 4, **options: Unpack[Options]
     ) -> AsyncIterator[Result | ServiceFailure]:
         """One outcome per image, in order; see ``Client.read_many``."""
-        options = _Options(chars, min_confidence, orientation)
+        request = _Request(options)
         window: deque[asyncio.Task[list[Result | ServiceFailure]]] = deque()
         try:
             for batch in _batches(images):
                 if len(window) == concurrency:
                     for outcome in await window.popleft():
                         yield outcome
-                window.append(asyncio.create_task(self._read_batch(batch, options)))
+                window.append(asyncio.create_task(self._read_batch(batch, request)))
             while window:
                 for outcome in await window.popleft():
                     yield outcome
@@ -273,21 +278,21 @@ class AsyncClient:
         await self.close()
 
     async def _read_batch(
-        self, batch: list[bytes | ServiceFailure], options: _Options
+        self, batch: list[bytes | ServiceFailure], request: _Request
     ) -> list[Result | ServiceFailure]:
         if not any(isinstance(image, bytes) for image in batch):
             return _merge(batch, {"results": []})
         try:
-            return _merge(batch, await self._post("/v1/recognize/batch", options, _multipart(batch)))
+            return _merge(batch, await self._post("/v1/recognize/batch", request.several(batch)))
         except ServiceFailure as failure:
             return _all_failed(batch, failure)
 
-    async def _post(self, path: str, options: _Options, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         attempt = _Try(self._settings.timeout)
         while True:
             retry_after = None
             try:
-                response = await self._http.post(path, params=options.query, **body, **self._settings.sending(attempt))
+                response = await self._http.post(path, **body, **self._settings.sending(attempt))
                 retry_after = response.headers.get("retry-after")
                 return _answer(response)
             except httpx2.TransportError as error:
@@ -324,10 +329,6 @@ def _batches(images: Iterable[ImageSource]) -> Iterator[list[bytes | ServiceFail
         size += length
     if batch:
         yield batch
-
-
-def _multipart(batch: list[bytes | ServiceFailure]) -> dict[str, Any]:
-    return {"files": [("files", (str(i), image)) for i, image in enumerate(batch) if isinstance(image, bytes)]}
 
 
 def _merge(batch: list[bytes | ServiceFailure], answer: Mapping[str, Any]) -> list[Result | ServiceFailure]:
@@ -384,4 +385,5 @@ def _result(body: Mapping[str, Any]) -> Result:
             Character(one["text"], one["confidence"], tuple((x, y) for x, y in one["polygon"]))
             for one in body.get("chars", ())
         ),
+        alternatives=tuple(Alternative(one["text"], one["confidence"]) for one in body.get("alternatives", ())),
     )

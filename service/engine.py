@@ -11,17 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from service.batching import Batcher, BatchLimits, Broken, Closed, Expired, Observer, Overloaded, Served, Ticket
 from service.cores import granted_cores
-from service.errors import DeadlineExceeded, Draining, NotReady, QueueFull
+from service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from service.images import ImageLimits, Pixels, UprightImage, decode
+from service.options import Options
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
-    from model import Reading
+    from model import Decoding, Reading
 
 log = logging.getLogger("linewise.service")
 
@@ -46,8 +48,13 @@ class LineReader(Protocol):
     def device(self) -> object:
         """Where it runs."""
 
-    def read(self, images: Sequence[Pixels]) -> list[Reading]:
-        """The text of each image, in order."""
+    def read(self, images: Sequence[Pixels], decodings: Sequence[Decoding | None] | None = None) -> list[Reading]:
+        """The text of each image, in order, decoded as its decoding asks."""
+
+    def decoding(
+        self, alternatives: int, charset: str | None, charset_exclude: str, lexicon: Sequence[str] | None
+    ) -> Decoding | None:
+        """The decoding that does this; None for the ordinary one. Raises ``ValueError``."""
 
     def width_bucket(self, height: int, width: int) -> int:
         """The width, at the model's height, that an image of this size is padded to."""
@@ -199,8 +206,22 @@ class Engine:
         with _refusals():
             return self._ready_batcher().admit(items, size, deadline, decode_wait)
 
+    async def decoding(self, options: Options) -> Decoding | None:
+        """How the images of a request are to be decoded. Raises ``InvalidOption``, ``NotReady``."""
+        if not options.decoded_otherwise:
+            return None
+        wanted = (options.alternatives, options.charset, options.charset_exclude, options.lexicon)
+        try:
+            return await self.offload(partial(self.reader.decoding, *wanted))
+        except ValueError as error:
+            raise InvalidOption(f"{error}.") from None
+
     async def recognize(
-        self, ticket: Ticket[Reading], unwrap: Callable[[], bytes], turns: Sequence[int] = (0,)
+        self,
+        ticket: Ticket[Reading],
+        unwrap: Callable[[], bytes],
+        turns: Sequence[int] = (0,),
+        decoding: Decoding | None = None,
     ) -> Recognition:
         """Decode the image whose bytes ``unwrap`` gives, read it at each turn and keep the surest.
 
@@ -209,7 +230,7 @@ class Engine:
         try:
             async with asyncio.timeout(ticket.deadline - time.monotonic()):
                 image, decode_time = await self._decode(unwrap)
-                served = await self._read(ticket, image.pixels, turns)
+                served = await self._read(ticket, image.pixels, turns, decoding)
         except (TimeoutError, Expired):
             raise DeadlineExceeded("The deadline of the request passed before it was read.") from None
         except Broken:
@@ -237,9 +258,9 @@ class Engine:
         return image, seconds
 
     async def _read(
-        self, ticket: Ticket[Reading], pixels: Pixels, turns: Sequence[int]
+        self, ticket: Ticket[Reading], pixels: Pixels, turns: Sequence[int], decoding: Decoding | None
     ) -> list[tuple[int, Served[Reading]]]:
-        futures = [asyncio.wrap_future(ticket.submit(_turned(pixels, turn))) for turn in turns]
+        futures = [asyncio.wrap_future(ticket.submit(_turned(pixels, turn), decoding)) for turn in turns]
         return list(zip(turns, await asyncio.gather(*futures), strict=True))
 
     def _ready_batcher(self) -> Batcher[Reading]:

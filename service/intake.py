@@ -27,6 +27,7 @@ T = TypeVar("T")
 Unwrap = Callable[[], bytes]
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
+MAX_FIELD_BYTES = 4 * 2**20  # of one that is no file: room for a lexicon
 MAX_FIELDS = 64  # form fields that are no files; there are fewer options than that
 SMALL_JSON = 2**16  # bytes that are parsed faster than they are handed to another thread
 
@@ -167,7 +168,7 @@ class _MemoryParser(MultiPartParser):
     def __init__(
         self, headers: Headers, stream: AsyncGenerator[bytes, None], max_files: int, too_many: ServiceError
     ) -> None:
-        super().__init__(headers, stream, max_files=math.inf, max_fields=MAX_FIELDS)
+        super().__init__(headers, stream, max_files=math.inf, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
         self.finished = False
         self._files_left = max_files
         self._too_many = too_many

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import InvalidOption
+
+MAX_ALTERNATIVES = 10
+MAX_CHARSET = 1000  # characters; an alphabet has fewer
+MAX_LEXICON = 100_000  # entries; sorting so many takes a tenth of a second
+MAX_ENTRY = 256  # characters
 
 
 class Detail(StrEnum):
@@ -18,8 +23,8 @@ class Detail(StrEnum):
     CHARS = "chars"
 
 
-class Options(BaseModel):
-    """The options of one request; they hold for every image in it."""
+class QueryOptions(BaseModel):
+    """The options that are short enough for an address; they hold for every image of the request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,6 +32,26 @@ class Options(BaseModel):
         default=Detail.TEXT,
         description="`chars` adds each character with its confidence and place.",
         examples=["chars"],
+    )
+    alternatives: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_ALTERNATIVES,
+        description="How many of the next best texts to add, the likeliest first; there may be fewer.",
+        examples=[3],
+    )
+    charset: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CHARSET,
+        description="The only characters that may be read; the space is one like any other.",
+        examples=["0123456789.,"],
+    )
+    charset_exclude: str = Field(
+        default="",
+        max_length=MAX_CHARSET,
+        description="Characters that may not be read.",
+        examples=["|"],
     )
     min_confidence: float = Field(
         default=0.0,
@@ -45,16 +70,39 @@ class Options(BaseModel):
         examples=["auto"],
     )
 
+
+class Options(QueryOptions):
+    """All options: those of the query, and those that only a body can hold."""
+
+    lexicon: tuple[Annotated[str, Field(max_length=MAX_ENTRY)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_LEXICON,
+        description=(
+            "The texts that may be read: one of these, or several with spaces between. A list in JSON, lines in a form."
+        ),
+        examples=[["INVOICE", "RECEIPT"]],
+    )
+
+    @field_validator("lexicon", mode="before")
+    @classmethod
+    def _lines(cls, given: object) -> object:
+        return tuple(line for line in given.splitlines() if line.strip()) if isinstance(given, str) else given
+
     @property
     def turns(self) -> tuple[int, ...]:
         """The clockwise turns to try, in degrees."""
         return (0, 180) if self.orientation == "auto" else (int(self.orientation),)
 
+    @property
+    def decoded_otherwise(self) -> bool:
+        """Whether more is asked of the decoding than the best text."""
+        constrained = self.charset is not None or bool(self.charset_exclude) or self.lexicon is not None
+        return constrained or self.alternatives > 0
 
-def merge(query: Options, given: Mapping[str, object]) -> Options:
+
+def merge(query: QueryOptions, given: Mapping[str, object]) -> Options:
     """The query's options, overruled by those of the body. Raises ``InvalidOption``."""
-    if not given:
-        return query
     try:
         return Options.model_validate(query.model_dump(exclude_unset=True) | dict(given))
     except ValidationError as error:

@@ -16,7 +16,7 @@ from service.errors import PROBLEM_JSON, request_id_of
 from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
 from service.metrics import CONTENT_TYPE, Metrics
-from service.options import Options, merge
+from service.options import QueryOptions, merge
 from service.schemas import (
     BATCH_BODY,
     RECOGNIZE_BODY,
@@ -61,7 +61,7 @@ async def _settings(request: Request) -> Settings:
 
 EngineOf = Annotated[Engine, Depends(_engine)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
-QueryOptions = Annotated[Options, Query()]
+OptionsInQuery = Annotated[QueryOptions, Query()]
 Timeout = Annotated[
     float | None,
     Header(
@@ -87,7 +87,7 @@ service = APIRouter(tags=["service"])
 async def recognize(
     request: Request,
     response: Response,
-    query: QueryOptions,
+    query: OptionsInQuery,
     engine: EngineOf,
     settings: SettingsOf,
     timeout: Timeout = None,
@@ -101,9 +101,10 @@ async def recognize(
     engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
     upload = await receive_one(request, engine.offload)
     options = merge(query, upload.options)
+    decoding = await engine.decoding(options)
     request.state.images = 1
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
-        work = engine.recognize(ticket, upload.items[0].unwrap, options.turns)
+        work = engine.recognize(ticket, upload.items[0].unwrap, options.turns, decoding)
         result = await unless_client_leaves(request, work)
     request_id = request_id_of(request.scope)
     answer = answers.single(request_id, engine.reader, result, options, time.monotonic() - started)
@@ -123,7 +124,7 @@ async def recognize(
 )
 async def recognize_batch(
     request: Request,
-    query: QueryOptions,
+    query: OptionsInQuery,
     engine: EngineOf,
     settings: SettingsOf,
     client: Client,
@@ -139,10 +140,11 @@ async def recognize_batch(
     engine.check(deadline)
     upload = await receive_many(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
+    decoding = await engine.decoding(options)
     request.state.images = len(upload.items)
     charge(request, client, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
-    run = BatchRun(engine, ticket, upload.items, options, request.scope, started)
+    run = BatchRun(engine, ticket, upload.items, options, decoding, request.scope, started)
     if NDJSON in request.headers.get("accept", ""):
         return run.stream(NDJSON)
     with ticket:

@@ -62,6 +62,13 @@ class CharacterInfo(BaseModel):
     polygon: list[tuple[float, float]] = Field(examples=[[[3, 0], [11, 0], [11, 48], [3, 48]]])
 
 
+class AlternativeInfo(BaseModel):
+    """Another text that the image may hold."""
+
+    text: str = Field(examples=["INVOlCE 1042"])
+    confidence: Probability = Field(description="Probability that the whole of it is right.", examples=[0.021])
+
+
 class Timing(BaseModel):
     """Where the time went, in milliseconds."""
 
@@ -86,6 +93,9 @@ class TextAnswer(BaseModel):
     confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
     image: ImageInfo
     chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
+    alternatives: list[AlternativeInfo] | None = Field(
+        default=None, description="With `alternatives` above 0: the next best texts, the likeliest first."
+    )
     warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
 
 
@@ -118,6 +128,7 @@ class BatchItem(BaseModel):
     confidence_min: Probability | None = Field(default=None, examples=[0.88])
     image: ImageInfo | None = None
     chars: list[CharacterInfo] | None = None
+    alternatives: list[AlternativeInfo] | None = None
     warnings: list[str] | None = Field(default=None, examples=[[]])
 
 

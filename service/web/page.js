@@ -45,7 +45,7 @@ function tell() {
 
 async function read({ file, card }) {
   card.dataset.turn = byId("orientation").value;
-  const query = new URLSearchParams({ detail: "chars", orientation: card.dataset.turn });
+  const query = new URLSearchParams({ detail: "chars", alternatives: 3, orientation: card.dataset.turn });
   const key = byId("key").value.trim();
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const address = new URL(`recognize?${query}`, document.baseURI).href;
@@ -96,6 +96,12 @@ function show(card, body) {
   card.querySelector(".answer").hidden = false;
   draw(card, body);
   for (const one of body.chars) card.querySelector(".chars").append(chip(one));
+  card.querySelector(".others").hidden = body.alternatives.length === 0;
+  for (const one of body.alternatives) {
+    const item = document.createElement("li");
+    item.textContent = `${one.text || "no text"} (${percent(one.confidence)})`;
+    card.querySelector(".alternatives").append(item);
+  }
 }
 
 function draw(card, body) {

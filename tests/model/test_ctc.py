@@ -97,35 +97,28 @@ def test_an_impossible_string_has_no_probability() -> None:
     assert ctc.string_log_probs(scores, [[1, 1]]) == [-math.inf]
 
 
+def test_aligned_characters_stand_where_the_best_path_has_them() -> None:
+    path = [0, 1, 1, 0, 1, 2, 2, 0, 0, 3]
+    log_probs = peaked(path)[0].log_softmax(-1)
+    (decoded,) = ctc.greedy(peaked(path))
+    spans, confidences = ctc.align(log_probs, decoded.ids)
+    assert spans == decoded.spans
+    assert confidences == pytest.approx(decoded.confidences)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_the_beam_finds_the_likeliest_strings_of_all(seed: int) -> None:
-    logits = 2 * torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
-    ranked = sorted(all_strings(logits).items(), key=lambda item: -item[1])[:4]
-    found = ctc.beam(logits, width=64, best=4)
-    assert [c.ids for c in found] == [ids for ids, _ in ranked]
-    assert [c.confidence for c in found] == pytest.approx([p for _, p in ranked], abs=1e-5)
+def test_the_alignment_is_the_best_of_all(seed: int) -> None:
+    log_probs = (2 * torch.randn(6, 3, generator=torch.Generator().manual_seed(seed))).log_softmax(-1)
+    ids = (1, 1, 2)
+    paths = [path for path in itertools.product(range(3), repeat=6) if collapse(path) == ids]
+    best = max(paths, key=lambda path: sum(float(log_probs[t, label]) for t, label in enumerate(path)))
+    groups = [(label, len(list(run))) for label, run in itertools.groupby(best)]
+    ends = list(itertools.accumulate(length for _, length in groups))
+    expected = [(end - length, end) for end, (label, length) in zip(ends, groups, strict=True) if label]
+    assert list(ctc.align(log_probs, ids)[0]) == expected
 
 
-def test_the_beam_can_beat_the_best_path() -> None:
-    logits = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()  # "" by one path 0.36, "a" by three 0.64
-    assert ctc.greedy(logits[None])[0].ids == ()
-    assert ctc.beam(logits)[0].ids == (1,)
-    assert ctc.beam(logits)[0].confidence == pytest.approx(0.64, abs=1e-6)
-
-
-def test_doubled_letters_survive_the_beam() -> None:
-    assert ctc.beam(peaked([1, 1, 0, 1, 2, 0, 2, 3])[0])[0].ids == (1, 1, 2, 2, 3)
-
-
-def test_the_beams_first_answer_is_the_greedy_one_where_the_network_is_sure() -> None:
-    logits = peaked([0, 1, 0, 2, 2, 0, 3, 3] * 30, height=12.0)
-    (greedy,) = ctc.greedy(logits, 1.3)
-    first, *others = ctc.beam(logits[0], 1.3)
-    assert first.ids == greedy.ids
-    assert first.confidence == pytest.approx(greedy.confidence, abs=1e-4)
-    assert len(others) == 4 and all(c.confidence < first.confidence for c in others)
-
-
-def test_a_beam_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        ctc.beam(torch.zeros(2, 3), width=0)
+def test_a_string_without_room_is_not_aligned() -> None:
+    with pytest.raises(ValueError, match="no place in 2 frames"):
+        ctc.align(torch.zeros(2, 3).log_softmax(-1), (1, 1))
+    assert ctc.align(torch.zeros(2, 3).log_softmax(-1), ()) == ((), ())

@@ -11,7 +11,7 @@ from pathlib import Path
 import model
 
 FOLDER = Path(model.__file__).parent
-CORE = {"charset", "config", "preprocess", "crnn", "ctc", "checkpoint", "reader"}
+CORE = {"charset", "config", "preprocess", "crnn", "ctc", "beam", "checkpoint", "reader"}
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
 
 
@@ -61,4 +61,5 @@ def test_there_are_no_circles() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(model.__all__) == {"Reader", "Reading", "Character", "load", "CheckpointError"}
+    names = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
+    assert set(model.__all__) == names

@@ -35,13 +35,20 @@ class FakeReader:
         self.failure: Exception | None = None
         self.threads: set[str] = set()
         self.seen: list[Pixels] = []
+        self.asked: list[Any] = []
 
-    def read(self, images: Sequence[Pixels]) -> list[Reading]:
+    def decoding(self, *wanted: Any) -> Any:
+        if "☃" in str(wanted[1]):
+            raise ValueError("charset has characters that the model cannot write: ☃")
+        return wanted
+
+    def read(self, images: Sequence[Pixels], decodings: Sequence[Any] | None = None) -> list[Reading]:
         self.threads.add(threading.current_thread().name)
         assert self.gate.wait(30)
         if self.failure is not None:
             raise self.failure
         self.seen.extend(images)
+        self.asked.extend(decodings or [None] * len(images))
         return [self.reading(image) for image in images]
 
     def reading(self, image: Pixels) -> Reading:

@@ -45,7 +45,10 @@ def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCapt
         def warm_up(self) -> None:
             raise RuntimeError("no such device")
 
-        def read(self, images: object) -> Any:
+        def read(self, images: object, decodings: object = None) -> Any:
+            raise AssertionError
+
+        def decoding(self, *wanted: object) -> Any:
             raise AssertionError
 
         def width_bucket(self, height: int, width: int) -> int:

@@ -44,12 +44,14 @@ class GatedReader:
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
+        self.decodings: list[list[Any]] = []
         self.poison: set[int] = set()
         self.error: BaseException = ValueError("poison")
         self.most = 10**9
         self.seconds = 0.0
 
-    def read(self, images: Sequence[Pixels]) -> list[int]:
+    def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> list[int]:
+        self.decodings.append(list(decodings))
         values = [int(image[0, 0]) for image in images]
         self.batches.append(values)
         self.entered.release()
@@ -233,7 +235,7 @@ def test_two_poisonous_images_fail_alone_too(make: Make, reader: GatedReader) ->
 def test_a_reader_that_loses_an_image_is_an_error_and_not_a_shift(make: Make, reader: GatedReader) -> None:
     batcher = make()
     reader.gate.set()
-    reader.read = lambda images: []  # type: ignore[method-assign]
+    reader.read = lambda images, decodings: []  # type: ignore[method-assign]
     with pytest.raises(RuntimeError):
         submit(batcher, 1).result(20)
 
@@ -479,3 +481,15 @@ def test_many_threads_get_their_own_answers_and_the_account_returns_to_zero(make
     assert batcher.join(20)
     assert wrong == []
     assert (batcher.in_flight, batcher.queued, batcher._queued_columns, batcher._bytes) == (0, 0, 0, 0)
+
+
+def test_each_image_takes_its_wish_on_decoding_along(make: Make, reader: GatedReader) -> None:
+    batcher = make()
+    first = submit(batcher, 0)
+    assert reader.entered.acquire(timeout=20)
+    with batcher.admit(3, 10, FAR) as ticket:
+        futures = [ticket.submit(image(value), wish) for value, wish in ((1, "a"), (2, None), (3, "c"))]
+        reader.gate.set()
+        assert [future.result(20).reading for future in futures] == [1, 2, 3]
+    assert first.result(20).reading == 0
+    assert reader.decodings == [[None], ["a", None, "c"]]

@@ -136,3 +136,24 @@ def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, service.cli; print(any(name in sys.modules for name in ('torch', 'cv2', 'fastapi', 'model')))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+def test_what_is_asked_of_the_decoding_reaches_the_recogniser(folder: Path, fake: Any, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("one\nzwölf\n", "utf-8")
+    options = ("--alternatives", "2", "--charset", "one", "--charset-exclude", "x", "--lexicon", words)
+    result = run("read", "--json", *options, folder / "b.png", folder / "a.jpg")
+    assert result.exit_code == 0
+    assert fake.asked == [(2, "one", "x", ["one", "zwölf"])] * 2
+    assert all(json.loads(line)["alternatives"] == [] for line in result.stdout.splitlines())
+
+
+def test_a_decoding_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+    result = run("read", "--charset", "☃", folder / "b.png")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "linewise: charset has characters that the model cannot write: ☃\n"
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("zwölf".encode("latin-1"))
+    result = run("read", "--lexicon", latin, folder / "b.png")
+    assert result.exit_code == 2
+    assert "utf-8" in result.stderr

@@ -257,3 +257,36 @@ def test_a_failed_request_fails_its_images_and_not_the_rest(pauses: list[float])
     with Client(URL, transport=httpx2.MockTransport(answer)) as client:
         outcomes = list(client.read_many([b"x"] * 40, concurrency=1))
     assert [isinstance(one, Result) for one in outcomes] == [False] * 32 + [True] * 8
+
+
+@both
+def test_a_lexicon_travels_in_a_form_beside_the_image(asynchronous: bool, fake: Any) -> None:
+    options: Any = {"lexicon": ["one", "two words"], "alternatives": 2, "charset": "&=+ one", "charset_exclude": "x"}
+
+    async def run() -> None:
+        app = create_app(Settings(), fake)
+        async with app.router.lifespan_context(app), AsyncClient(URL, transport=httpx2.ASGITransport(app)) as client:
+            while not app.state.engine.ready:
+                await asyncio.sleep(0.001)
+            assert (await client.read(grey(7), **options)).alternatives == ()
+            assert [one.text async for one in client.read_many([grey(8), grey(9)], **options)] == ["8", "9"]
+
+    if asynchronous:
+        asyncio.run(run())
+        assert fake.asked == [(2, "&=+ one", "x", ("one", "two words"))] * 3
+        return
+    script = Scripted(GOOD)
+    with Client(URL, transport=httpx2.MockTransport(script)) as client:
+        client.read(b"image", **options)
+    (request,) = script.requests
+    assert request.url.params == httpx2.QueryParams(alternatives="2", charset="&=+ one", charset_exclude="x")
+    assert b"one\ntwo words" in request.content and b"image" in request.content
+
+
+def test_an_option_that_is_none_is_refused_before_anything_is_sent() -> None:
+    options: Any = {"language": "en"}
+    with (
+        Client(URL, transport=httpx2.MockTransport(Scripted(GOOD))) as client,
+        pytest.raises(TypeError, match="language"),
+    ):
+        client.read(b"image", **options)

@@ -100,6 +100,31 @@ def test_an_upside_down_picture_is_found_out(client: TestClient) -> None:
     assert read(client, encode(line()), orientation="auto")["image"]["orientation_applied"] == 0
 
 
+def test_alternatives_come_after_the_text_and_are_less_sure(client: TestClient) -> None:
+    plain, body = read(client, encode(line())), read(client, encode(line()), alternatives="5", detail="chars")
+    assert body["text"] == plain["text"] == TEXT
+    assert "".join(one["text"] for one in body["chars"]) == TEXT
+    sure = [body["confidence"], *(one["confidence"] for one in body["alternatives"])]
+    assert len(sure) > 1 and sure == sorted(sure, reverse=True)
+    assert TEXT not in [one["text"] for one in body["alternatives"]]
+
+
+def test_only_allowed_characters_are_read(client: TestClient) -> None:
+    body = read(client, encode(line()), charset="0123456789", detail="chars")
+    assert body["text"].isdecimal()
+    assert "".join(one["text"] for one in body["chars"]) == body["text"]
+    assert body["confidence"] < 0.1  # the picture says something else
+    assert not set(read(client, encode(line()), charset_exclude="1I")["text"]) & {"1", "I"}
+
+
+def test_a_lexicon_decides_between_what_looks_alike(client: TestClient) -> None:
+    words = ["invoice", "INVOLCE", "1042", "1O42", "RECEIPT", TEXT.split()[0]]
+    response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "\n".join(words)})
+    assert response.json()["text"] == TEXT
+    response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "1042\nRECEIPT\nINVOLCE"})
+    assert response.json()["text"] == "INVOLCE 1042"
+
+
 def test_characters_lie_in_order_where_the_ink_is(client: TestClient) -> None:
     image = line()
     chars = read(client, encode(image), detail="chars")["chars"]

@@ -12,7 +12,7 @@ import service
 FOLDER = Path(service.__file__).parent
 # The command line also starts what stands beside the road: training, rendering, evaluation, benchmarks.
 SERVICE = [file for file in FOLDER.glob("*.py") if file.name != "cli.py"]
-PUBLIC = {"Reader", "Reading", "Character", "load", "CheckpointError"}
+PUBLIC = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
 
 
 def imports(file: Path) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from model import Reading
+from model import Alternative, Reading
 
 
 def encode(pixels: Any, **options: Any) -> bytes:
@@ -130,6 +130,13 @@ def test_options_may_stand_in_query_form_and_json(client: TestClient) -> None:
         ("min_confidence", "much"),
         ("orientation", "45"),
         ("orientation", "-90"),
+        ("alternatives", "11"),
+        ("alternatives", "-1"),
+        ("alternatives", "some"),
+        ("charset", ""),
+        ("charset", "a" * 1001),
+        ("charset", "☃"),
+        ("charset_exclude", "a" * 1001),
         ("language", "en"),
     ],
 )
@@ -154,3 +161,51 @@ def test_options_do_not_outlive_their_request(client: TestClient) -> None:
     ask(client, detail="chars", min_confidence="1")
     body = ask(client)
     assert body["text"] == "123" and "chars" not in body
+
+
+def test_alternatives_are_told_when_asked_for(client: TestClient, fake: Any) -> None:
+    others = (Alternative("l23", 0.2), Alternative("12B", 0.123456))
+    fake.reading = lambda image: Reading("123", 0.75, 0.5, (), others)
+    assert "alternatives" not in ask(client)
+    body = ask(client, alternatives="3")
+    assert body["alternatives"] == [{"text": "l23", "confidence": 0.2}, {"text": "12B", "confidence": 0.1235}]
+    assert fake.asked == [None, (3, None, "", None)]
+    assert ask(client, alternatives="3", min_confidence="0.9")["alternatives"] == []
+    batch = client.post("/recognize/batch?alternatives=2", files={"files": GREY_123}).json()
+    assert [one["text"] for one in batch["results"][0]["alternatives"]] == ["l23", "12B"]
+
+
+def test_what_constrains_the_decoding_reaches_the_recogniser(client: TestClient, fake: Any) -> None:
+    ask(client, charset="0123456789", charset_exclude="0")
+    encoded = base64.b64encode(GREY_123).decode()
+    words = ["INVOICE", "two words", "quote’s"]
+    for sent in (
+        {"json": {"image": encoded, "lexicon": words}},
+        {"files": {"file": GREY_123}, "data": {"lexicon": "INVOICE\r\ntwo words\n\nquote’s\n"}},
+    ):
+        assert client.post("/recognize", **sent).status_code == 200
+    assert client.post("/recognize/batch", json={"images": [{"image": encoded}] * 2, "lexicon": words}).is_success
+    constrained = (0, None, "", tuple(words))
+    assert fake.asked == [(0, "0123456789", "0", None), *[constrained] * 4]
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["x" * 257], [""] * 100_001, [1], {"a": 1}, "\n", "x" * 257], ids=lambda wrong: str(wrong)[:12]
+)
+def test_a_wrong_lexicon_is_refused(client: TestClient, wrong: Any) -> None:
+    response = client.post("/recognize", json={"image": base64.b64encode(GREY_123).decode(), "lexicon": wrong})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
+    assert "lexicon" in response.json()["detail"]
+
+
+def test_a_lexicon_belongs_into_the_body(client: TestClient) -> None:
+    response = client.post("/recognize", params={"lexicon": "word"}, content=GREY_123)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
+    assert "lexicon" in response.json()["detail"]
+
+
+def test_a_lexicon_of_ninety_thousand_words_fits_into_a_form(client: TestClient, fake: Any) -> None:
+    words = [f"word{number:07}" for number in range(90_000)]
+    response = client.post("/recognize", files={"file": GREY_123}, data={"lexicon": "\n".join(words)})
+    assert response.status_code == 200
+    assert fake.asked[-1][3] == tuple(words)

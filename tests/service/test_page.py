@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from model import Reading
+from model import Alternative, Reading
 from service.app import create_app
 from service.settings import Settings
 
@@ -107,6 +107,19 @@ def test_a_picture_shows_its_text_its_boxes_and_its_request(open_page: Open, how
     expect(page.locator("#status")).to_have_text("1 of 1 read")
     assert '"text": "123"' in (page.locator(".raw pre").text_content() or "")
     assert (page.locator(".curl").text_content() or "").startswith("curl -F 'file=@a.png' 'http://127.0.0.1")
+
+
+@browser_test
+def test_alternatives_are_shown_where_there_are_any(open_page: Open, fake: Any) -> None:
+    fake.reading = lambda image: Reading("B", 0.6, 0.6, (), (Alternative("8", 0.3), Alternative("", 0.01)))
+    page = open_page()
+    drop(page, ("a.png", grey(1)))
+    expect(page.locator(".alternatives li")).to_have_text(["8 (30 %)", "no text (1.0 %)"])
+    assert fake.asked == [(3, None, "", None)]
+    fake.reading = lambda image: Reading("B", 0.6, 0.6, ())
+    drop(page, ("b.png", grey(2)))
+    expect(page.locator("#status")).to_have_text("2 of 2 read")
+    expect(page.locator(".card .others:not([hidden])")).to_have_count(1)
 
 
 @browser_test

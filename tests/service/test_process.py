@@ -32,7 +32,7 @@ class Slow:
     model_id, revision, device = "slow", "sha256:00", "cpu"
     def warm_up(self): ...
     def width_bucket(self, height, width): return 64
-    def read(self, images):
+    def read(self, images, decodings):
         if any(image.ndim == 3 for image in images):
             raise AcceleratorError("device lost")
         time.sleep(max(image.shape[1] for image in images) / 100)
