@@ -66,7 +66,8 @@ class SetResult:
 
     `cer` counts case and spaces, and typographic quotes, apostrophes and dashes as their ASCII
     forms on both sides. Where labels are in upper case whatever the picture shows, `ci` is the
-    column to look at. `images_per_s` counts the reader's work on decoded images only.
+    column to look at. `ece` is the expected calibration error of the confidences, in percent, taking
+    the set's own metric for right. `images_per_s` counts the reader's work on decoded images only.
     """
 
     name: str
@@ -75,6 +76,7 @@ class SetResult:
     ci: float
     exact: float
     cer: float
+    ece: float
     images_per_s: float
     answers: tuple[Answer, ...]
 
@@ -158,9 +160,26 @@ def summarise(name: str, answers: Sequence[Answer], seconds: float) -> SetResult
         share("ci"),
         share("exact"),
         100 * metrics.character_error_rate(pairs),
+        100 * metrics.expected_calibration_error(outcomes(name, answers)),
         len(pairs) / max(seconds, 1e-9),
         tuple(answers),
     )
+
+
+def own_metric(name: str) -> Metric:
+    """What counts as right in a set of this name, as its publishers count: `folded` for scenes, `ci` for receipts."""
+    if name.startswith(("scene", "digits")):
+        return "folded"
+    return "ci" if name.startswith("receipt") else "exact"
+
+
+def outcomes(name: str, answers: Iterable[Answer]) -> list[tuple[float, bool]]:
+    """Confidence and whether it was right, by the set's own metric, of each answer.
+
+    Quotes and dashes count as their ASCII forms, as in `cer`.
+    """
+    agrees = AGREES[own_metric(name)]
+    return [(a.confidence, agrees(metrics.fold_quotes(a.sample.label), metrics.fold_quotes(a.text))) for a in answers]
 
 
 def evaluate_all(
@@ -186,11 +205,12 @@ def evaluate_all(
 def markdown(results: Iterable[SetResult]) -> str:
     """The results as one Markdown table, percentages with one decimal, the error rate with two."""
     lines = [
-        "| set | images | folded | case-insensitive | exact | CER | images/s |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| set | images | folded | case-insensitive | exact | CER | ECE | images/s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += (
-        f"| {r.name} | {r.images} | {r.folded:.1f} | {r.ci:.1f} | {r.exact:.1f} | {r.cer:.2f} | {r.images_per_s:.0f} |"
+        f"| {r.name} | {r.images} | {r.folded:.1f} | {r.ci:.1f} | {r.exact:.1f} | {r.cer:.2f} | {r.ece:.1f} "
+        f"| {r.images_per_s:.0f} |"
         for r in results
     )
     return "\n".join(lines)
@@ -206,6 +226,7 @@ def as_json(results: Iterable[SetResult]) -> str:
             "ci": round(r.ci, 3),
             "exact": round(r.exact, 3),
             "cer": round(r.cer, 3),
+            "ece": round(r.ece, 3),
             "images_per_s": round(r.images_per_s, 1),
         }
         for r in results

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
@@ -56,3 +57,37 @@ def character_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
         distance += levenshtein(plain, fold_quotes(reading))
         length += len(plain)
     return distance / length if length else 0.0
+
+
+BINS = 15  # of confidence, as in most published calibration errors
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers whose confidences lie close together: how many, their mean confidence, the share that is right."""
+
+    answers: int
+    confidence: float
+    right: float
+
+
+def reliability(answers: Iterable[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
+    """`(confidence, right)` pairs gathered into `bins` equal parts of [0, 1]; empty parts are left out."""
+    parts: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for confidence, right in answers:
+        parts[min(bins - 1, int(confidence * bins))].append((confidence, right))
+    return [
+        Bin(len(part), sum(c for c, _ in part) / len(part), sum(right for _, right in part) / len(part))
+        for part in parts
+        if part
+    ]
+
+
+def expected_calibration_error(answers: Iterable[tuple[float, bool]], bins: int = BINS) -> float:
+    """Mean gap between confidence and share of right answers, weighted by answers, in [0, 1].
+
+    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
+    """
+    found = reliability(answers, bins)
+    total = sum(one.answers for one in found)
+    return sum(one.answers * abs(one.confidence - one.right) for one in found) / total if total else 0.0

@@ -1,4 +1,4 @@
-"""The command line: ``linewise serve``, ``read``, ``evaluate``, ``synth``, ``train`` and ``load``.
+"""The command line: ``linewise serve``, ``read`` and ``load``, and all that makes and measures the weights.
 
 Heavy imports happen inside the commands, so that ``linewise --help`` answers at once.
 """
@@ -160,11 +160,14 @@ def evaluate(
     errors: Annotated[int, typer.Option(min=0, help="How many of the surest wrong answers to show.")] = 0,
     sheet: Annotated[Path, typer.Option(help="HTML file for the wrong answers.")] = Path("errors.html"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(help="PNG of how often answers are right by their confidence.")
+    ] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
     """Read labelled images and print a Markdown table of how much is right."""
-    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, surest_errors
+    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, outcomes, surest_errors
 
     reader = _load(_settings(device=device, weights=weights))
     results, problems = evaluate_all(reader, folders, limit)
@@ -172,6 +175,11 @@ def evaluate(
         typer.echo(markdown(results))
     if json_file is not None:
         json_file.write_text(as_json(results), encoding="utf-8")
+    if reliability is not None and results:
+        _need_training_extra()
+        from model.calibrate import reliability_diagram
+
+        reliability_diagram({r.name: outcomes(r.name, r.answers) for r in results}, reliability)
     if errors:
         sheet.write_text(error_sheet(surest_errors(results, metric.value, errors)), encoding="utf-8")
         _complain(f"the surest wrong answers are in {sheet}")
@@ -182,11 +190,72 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    weights: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint to calibrate.")],
+    out: Annotated[Path, typer.Argument(help="Checkpoint to write: the same with another temperature.")],
+    samples: Annotated[int, typer.Option(min=100, help="Rendered samples to fit the temperature on.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 1,
+    device: DeviceOption = None,
+) -> None:
+    """Fit the temperature of the confidences on samples in typefaces that are kept out of training."""
+    _need_training_extra()
+    from model import CheckpointError
+    from model import load as load_weights
+    from model.calibrate import fit_temperature, with_temperature
+    from model.synth.fonts import find_faces
+    from model.synth.scene import Renderer
+
+    try:
+        reader = load_weights(weights, device)
+        renderer = Renderer([face for face in find_faces() if face.held_out], seed)
+        temperature = fit_temperature(reader, [renderer.sample(index) for index in range(samples)])
+        with_temperature(weights, temperature, out)
+    except (CheckpointError, RuntimeError, OSError) as error:
+        _fail(str(error), 1)
+    typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f}")
+
+
+@app.command()
+def promote(
+    new: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint that may be better.")],
+    folders: Annotated[list[str], typer.Argument(help="Labelled folders to measure both on.")],
+    over: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Checkpoint to replace.")] = Path(
+        "weights/linewise.safetensors"
+    ),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Replace a checkpoint by a new one, but only if that scores more, all folders weighed alike."""
+    from model import CheckpointError
+    from model import load as load_weights
+    from model.evaluate import evaluate_all
+    from model.promote import compare, is_better, replace, table
+
+    measured = []
+    for checkpoint in (over, new):
+        try:
+            results, problems = evaluate_all(load_weights(checkpoint, device), folders, limit)
+        except CheckpointError as error:
+            _fail(str(error), 1)
+        if problems:
+            _fail("; ".join(problems), 1)
+        measured.append(results)
+    comparisons = compare(*measured)
+    typer.echo(table(comparisons))
+    if not is_better(comparisons):
+        _fail(f"{new} is not better in sum: {over} stays", 1)
+    replace(over, new)
+    _complain(f"{over} is now {new}")
+
+
+@app.command()
 def synth(
     sheet: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
     count: Annotated[int, typer.Option(min=1, max=2000, help="How many samples.")] = 120,
     seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
-    kind: Annotated[str | None, typer.Option(help="Only this kind: sign, receipt, book, typescript, screen.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only this kind of picture, such as receipt; a wrong one lists them.")
+    ] = None,
 ) -> None:
     """Draw samples as the training sees them and write a contact sheet of them."""
     _need_training_extra()

@@ -21,7 +21,7 @@ from model.charset import Charset
 from model.checkpoint import load_model, save
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.evaluate import evaluate
+from model.evaluate import evaluate, own_metric
 from model.preprocess import to_tensor
 from model.reader import Reader
 from model.synth.fonts import find_faces
@@ -282,7 +282,7 @@ def curve(log: Path, picture: Path) -> None:
     scores: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
         for name, score in entry.get("validation", {}).items():
-            kind = "folded" if name.startswith(("scene", "digits")) else "ci" if name.startswith("receipt") else "exact"
+            kind = own_metric(name)
             scores.setdefault(f"{name} ({kind})", []).append((entry["used"], score[kind]))
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -21,6 +21,8 @@ from model.evaluate import (
     evaluate_all,
     markdown,
     open_image,
+    outcomes,
+    own_metric,
     read_labels,
     summarise,
     surest_errors,
@@ -107,14 +109,14 @@ def test_pictures_are_upright_grey_or_rgb(tmp_path: Path) -> None:
 
 def test_the_table_is_markdown(folder: Path) -> None:
     header, rule, row = markdown([evaluate(BrightnessReader(), folder)]).split("\n")
-    assert header == "| set | images | folded | case-insensitive | exact | CER | images/s |"
+    assert header == "| set | images | folded | case-insensitive | exact | CER | ECE | images/s |"
     assert set(rule) <= set("|-:")
-    assert row.startswith("| signs | 4 | 75.0 | 25.0 | 25.0 | 45.83 | ")
+    assert row.startswith("| signs | 4 | 75.0 | 25.0 | 25.0 | 45.83 | 54.8 | ")
 
 
 def test_the_json_has_the_agreed_names(folder: Path) -> None:
     (row,) = json.loads(as_json([evaluate(BrightnessReader(), folder)]))
-    assert list(row) == ["set", "images", "folded", "ci", "exact", "cer", "images_per_s"]
+    assert list(row) == ["set", "images", "folded", "ci", "exact", "cer", "ece", "images_per_s"]
     assert (row["set"], row["images"], row["folded"]) == ("signs", 4, 75.0)
 
 
@@ -157,3 +159,22 @@ def test_the_command_fails_at_the_end_for_a_folder_without_labels(command: Any, 
     assert result.exit_code == 1
     assert "| signs | 2 |" in result.stdout
     assert result.stderr == f"linewise: {tmp_path}: no readable labels.tsv\n"
+
+
+def test_every_set_has_its_own_metric(folder: Path) -> None:
+    assert [own_metric(n) for n in ("scene_svt", "digits_mnist", "receipt_sroie", "book_lines", "typed_da")] == [
+        "folded", "folded", "ci", "exact", "exact",
+    ]  # fmt: skip
+    answers = evaluate(BrightnessReader(), folder).answers
+    # Typographic quotes are as right as straight ones, so that the third answer is.
+    assert outcomes("book_lines", answers) == [(0.9, True), (0.8, False), (0.7, True), (0.99, False)]
+    assert outcomes("scene_svt", answers) == [(0.9, True), (0.8, True), (0.7, True), (0.99, False)]
+
+
+def test_a_reliability_diagram_is_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.app.load_reader", lambda settings: BrightnessReader())
+    picture = tmp_path / "reliability.png"
+    result = CliRunner().invoke(cli.app, ["evaluate", str(folder), "--reliability", str(picture)])
+    assert result.exit_code == 0, result.stderr
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 200

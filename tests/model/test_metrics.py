@@ -51,3 +51,18 @@ def test_the_error_rate_of_nothing_is_zero() -> None:
 
 def test_guillemets_and_accents_are_letters_of_their_own() -> None:
     assert metrics.fold_quotes("«é»") == "«é»"
+
+
+def test_answers_are_gathered_by_confidence() -> None:
+    bins = metrics.reliability([(0.05, False), (0.95, True), (0.91, False), (1.0, True)], bins=10)
+    assert [(b.answers, b.confidence, b.right) for b in bins] == [
+        (1, 0.05, 0.0),
+        (3, pytest.approx(2.86 / 3), pytest.approx(2 / 3)),
+    ]
+
+
+def test_the_calibration_error_is_the_weighed_gap() -> None:
+    assert metrics.expected_calibration_error([]) == 0.0
+    assert metrics.expected_calibration_error([(0.75, True)] * 3 + [(0.75, False)]) == pytest.approx(0.0)
+    pairs = [(1.0, False), (0.0, False), (0.5, True), (0.5, True)]
+    assert metrics.expected_calibration_error(pairs, bins=4) == pytest.approx((1.0 + 0.0 + 2 * 0.5) / 4)
