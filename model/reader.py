@@ -2,10 +2,12 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -161,6 +163,24 @@ class Reader:
             return None
         return Decoding(alternatives, allowed, words)
 
+    def posteriors(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """What the network holds probable where in one image, for explanations.
+
+        Returns calibrated posteriors `(T, C)` in [0, 1], class 0 the blank, and the `T + 1` edges of
+        their frames in pixels along the width of the image.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        scaled = preprocess.scale(self.config, image)
+        parts = []
+        with torch.inference_mode():
+            for start, window in preprocess.windows(self.config, scaled):
+                parts.append((start // COLUMN, self._forward(preprocess.to_tensor([window], self.device))[0]))
+            found = (join(parts).float() / self.config.temperature).softmax(dim=-1).cpu().numpy()
+        place = self._placing(image, scaled.shape[1])
+        return found, np.array([place(frame) for frame in range(len(found) + 1)])
+
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, at which an image of this size is computed."""
         return preprocess.rung(self.config, height, width)
@@ -211,6 +231,17 @@ class Reader:
             logits: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
         return logits
 
+    def _placing(self, image: Image, scaled_width: int) -> Callable[[int], float]:
+        """From a frame's first column to pixels along the width of the image."""
+        height, width = int(image.shape[0]), int(image.shape[1])
+        left, inner = _placement(self.config, height, width, scaled_width)
+
+        def place(frame: int) -> float:
+            share = (frame * COLUMN - left) / inner
+            return width * min(max(share, 0.0), 1.0)
+
+        return place
+
     def _written(self, ids: Sequence[int], typographic: bool) -> str:
         text = self._charset.decode(ids)
         return text if typographic else text.translate(STRAIGHT)  # one for one, so that the spans stay true
@@ -220,13 +251,7 @@ class Reader:
     ) -> Reading:
         decoded = found.best
         text = self._written(decoded.ids, typographic)
-        height, width = int(image.shape[0]), int(image.shape[1])
-        left, inner = _placement(self.config, height, width, scaled_width)
-
-        def place(frame: int) -> float:
-            share = (frame * COLUMN - left) / inner
-            return width * min(max(share, 0.0), 1.0)
-
+        place = self._placing(image, scaled_width)
         characters = [
             Character(letter, confidence, place(start), place(end))
             for letter, confidence, (start, end) in zip(text, decoded.confidences, decoded.spans, strict=True)

@@ -98,6 +98,10 @@ def read(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="File of the words or texts that may be read, one per line."),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="PNG to write, of one image: its characters, their runners-up, and the alignment."),
+    ] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
@@ -106,6 +110,8 @@ def read(
     sources = list(_sources(images))
     if not sources:
         _fail(f"no images in {', '.join(images)}", 1)
+    if explain is not None and len(sources) != 1:
+        _fail(f"--explain takes one image, not {len(sources)}", 2)
     reader = _load(settings)
     try:
         words = None if lexicon is None else lexicon.read_text("utf-8").splitlines()
@@ -120,6 +126,8 @@ def read(
                 failed = True
                 _complain(f"{result.source}: {result.reason}")
             else:
+                if explain is not None:
+                    _explain(reader, result.image, explain)
                 typer.echo(_as_json(result, alternatives) if as_json else _as_text(result, alone=len(sources) == 1))
     if failed:
         raise typer.Exit(1)
@@ -405,6 +413,20 @@ def _as_json(result: Success, alternatives: int) -> str:
             {"text": one.text, "confidence": round(one.confidence, 4)} for one in reading.alternatives
         ]
     return json.dumps(told, ensure_ascii=False)
+
+
+def _explain(reader: LineReader, image: UprightImage, picture: Path) -> None:
+    """Draws how the greedy reading of an image came about."""
+    if importlib.util.find_spec("matplotlib") is None:
+        _fail("not installed: matplotlib; --explain needs pip install 'linewise[explain]'", 1)
+    from model import Reader
+    from model.explain import draw, explain
+
+    assert isinstance(reader, Reader)
+    try:
+        draw(explain(reader, image.pixels), image.pixels, reader.config.alphabet, picture)
+    except (OSError, ValueError) as error:  # a folder that is not there, a suffix that is no picture
+        _fail(f"{picture}: {error}", 1)
 
 
 @contextmanager

@@ -157,3 +157,8 @@ def test_a_decoding_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> 
     result = run("read", "--lexicon", latin, folder / "b.png")
     assert result.exit_code == 2
     assert "utf-8" in result.stderr
+
+
+def test_only_one_image_is_explained(folder: Path, tmp_path: Path) -> None:
+    result = run("read", "--explain", tmp_path / "why.png", folder / "b.png", folder / "a.jpg")
+    assert (result.exit_code, result.stderr) == (2, "linewise: --explain takes one image, not 2\n")
