@@ -314,6 +314,14 @@ def _painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: 
     elif effect < 0.27:  # glow
         halo = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)
         canvas += halo * (letters - canvas) * random.uniform(0.2, 0.6)
+    elif effect < 0.36:  # letters that stand out from a wall, which may be of their colour
+        down, right = random.choice(((1, 1), (1, -1), (1, 0), (-1, 1), (0, 1), (0, -1)))
+        sides = alpha.copy()
+        for step in range(1, max(2, reach + 1)):
+            np.maximum(sides, np.roll(alpha, (down * step, right * step), (0, 1)), out=sides)
+        canvas += sides * (random.uniform(0, 255) - canvas)
+        if random.random() < 0.25:
+            letters = ground + random.uniform(-20, 20)
     face_level: Plane | float = letters
     if random.random() < 0.2:  # letters with a gradient or two colours
         face_level = letters + _field(random, noise, shape, 2) * min(50.0, contrast * 0.4)
