@@ -1,5 +1,6 @@
 """An image array of any size to a grey image of the model's height and a rung's width, and to tensors."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -14,6 +15,12 @@ Image = NDArray[np.uint8]
 # Neighbouring windows of an over-long line share this many pixels; the seam is cut in the middle,
 # where both windows have seen at least a word's length of context.
 WINDOW_OVERLAP = 256
+
+# Pixels enough to know the colours of a picture by.
+SAMPLED = 4096
+
+# Of red, green and blue, as ITU-R BT.601 weighs them.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 # Grey levels. Below this spread an image is noise on a flat ground and must not be blown up.
 MIN_SPREAD = 6.0
@@ -45,7 +52,27 @@ def grey(image: Image) -> Image:
         image = image[:, :, 0]
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
         raise ValueError(f"an image must be (H, W) or (H, W, 3) and not empty, not {image.shape}")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
+    return _most_varied(image) if image.ndim == 3 else image
+
+
+def _most_varied(image: Image) -> Image:
+    """An `(H, W, 3)` image along the axis of colour on which its pixels differ most, light still light.
+
+    The first principal component of its colours: red letters on green of the same lightness vanish
+    in a plain grey picture, and stand out in this one. Grey pictures stay as they are.
+    """
+    step = max(1, math.isqrt(image.shape[0] * image.shape[1] // SAMPLED))
+    colours = image[::step, ::step].reshape(-1, 3).astype(np.float32)
+    colours -= colours.mean(axis=0)
+    variances, axes = np.linalg.eigh(colours.T @ colours / len(colours))
+    if variances[-1] < MIN_SPREAD**2:  # one colour, whose axes mean nothing
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    axis = axes[:, -1]
+    if axis @ LUMINANCE < 0:
+        axis = -axis
+    axis = axis / np.abs(axis).sum()
+    darkest = 255 * float(np.minimum(axis, 0).sum())  # moved to 0, so that 255 levels hold all
+    return np.asarray(cv2.transform(image, np.append(axis, -darkest)[None].astype(np.float32)), np.uint8)
 
 
 def scale(config: ModelConfig, image: Image) -> Image:

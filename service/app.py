@@ -95,4 +95,4 @@ def load_reader(settings: Settings) -> LineReader:
     """Load the recogniser that the settings name. Raises ``model.CheckpointError``."""
     import model
 
-    return model.load(settings.weights, settings.device)
+    return model.load(settings.weights, settings.device, settings.precision)

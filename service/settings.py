@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     device: str | None = Field(
         default=None, description="Torch device, such as cpu or cuda:0; chosen by itself when unset."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Arithmetic of the network; auto takes bfloat16 where the processor has instructions for it.",
+    )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Largest request body, in bytes.")
     upload_timeout: float = Field(
         default=30.0, gt=0, description="Time for a whole request body to arrive, in seconds."

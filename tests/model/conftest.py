@@ -38,10 +38,12 @@ def bars(width: int, marks: dict[int, str], height: int = 32) -> NDArray[np.uint
     return image
 
 
-def small_network(seed: int = 0) -> CRNN:
+TINY = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1)
+
+
+def small_network(seed: int = 0, config: ModelConfig = TINY) -> CRNN:
     """A tiny network in evaluation mode whose normalisations are not the identity."""
     torch.manual_seed(seed)
-    config = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1)
     model = CRNN(config)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

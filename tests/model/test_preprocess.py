@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -36,6 +37,22 @@ def test_a_narrow_image_is_continued_and_not_stretched() -> None:
     dark = np.flatnonzero((scaled < 100).all(axis=0))
     assert len(dark) == 4 and abs(dark.mean() - 15.5) <= 1
     assert (scaled[:, :8] == 200).all() and (scaled[:, -8:] == 200).all()
+
+
+def test_colours_of_one_lightness_are_told_apart() -> None:
+    red, green = (200, 60, 60), (60, 131, 60)  # both of luminance 101.8 or nearly
+    picture = np.full((32, 96, 3), green, np.uint8)
+    picture[8:24, 30:60] = red
+    assert abs(np.ptp(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(int))) <= 1
+    assert np.ptp(preprocess.grey(picture).astype(int)) > 60
+
+
+def test_light_stays_light_whatever_the_colours() -> None:
+    for dark, light in (((20, 20, 120), (250, 250, 60)), ((120, 0, 0), (255, 230, 230)), ((0, 0, 0), (255, 255, 255))):
+        picture = np.full((32, 96, 3), light, np.uint8)
+        picture[8:24, 30:60] = dark
+        grey = preprocess.grey(picture).astype(int)
+        assert grey[0, 0] - grey[16, 40] > 80
 
 
 def test_colour_and_grey_forms_of_one_picture_look_alike() -> None:

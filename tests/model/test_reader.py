@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.reader import fold_normalisation, join
-from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars
+from model.reader import fold_normalisation, join, multiplies_bfloat16
+from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
 
 def row_of(count: int, gap: int = 16) -> NDArray[np.uint8]:
@@ -109,7 +109,16 @@ def talkative(network: CRNN) -> Reader:
     return Reader(network)
 
 
-def test_answers_do_not_depend_on_batch_mates(talkative: Reader) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_answers_do_not_depend_on_batch_mates(precision: str) -> None:
+    if precision == "bfloat16" and not multiplies_bfloat16("cpu"):
+        pytest.skip("this processor has no instructions for bfloat16")
+    # Channel counts of a real network: oneDNN has other kernels for tiny ones.
+    network = small_network(0, ModelConfig(stem=16, channels=(16, 32, 32, 64), blocks=(1, 1, 1, 1), hidden=64))
+    with torch.no_grad():
+        network.head.weight *= 20
+    talkative = Reader(network, precision=precision)
+    assert talkative.precision == precision
     rng = np.random.default_rng(0)
     sizes = [(32, 100), (40, 130), (20, 60), (48, 300), (32, 100), (16, 3000), (64, 220), (100, 30)]
     images = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
@@ -177,3 +186,15 @@ def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
     (reading,) = bar_reader.read([image])
     assert 0.5 < reading.confidence <= 1.0
     assert isinstance(ctc.greedy(torch.zeros(1, 2, 3))[0].confidence, float)
+
+
+def test_an_unknown_precision_is_refused(network: CRNN) -> None:
+    with pytest.raises(ValueError, match="one of auto, float32, bfloat16"):
+        Reader(network, precision="float16")
+
+
+def test_the_precision_is_chosen_by_the_processor(network: CRNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, precision in (({"amx_bf16": True}, "bfloat16"), ({"avx512_bf16": False}, "float32"), ({}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert Reader(copy.deepcopy(network), precision="auto").precision == precision
+    assert not multiplies_bfloat16("cuda:0")
