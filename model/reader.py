@@ -202,6 +202,11 @@ class Reader:
         place = self._placing(image, scaled.shape[1])
         return found, np.array([place(frame) for frame in range(len(found) + 1)])
 
+    @property
+    def network(self) -> CRNN:
+        """The network as it is run, its normalisations folded away."""
+        return self._model
+
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, at which an image of this size is computed."""
         return preprocess.rung(self.config, height, width)

