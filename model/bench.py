@@ -120,9 +120,9 @@ def contest(
         told(f"round {number} of {rounds}")
     reference = times[next(iter(competitors))]
     results = []
-    for name, spent in times.items():
-        ratios = [other / own for other, own in zip(reference, spent, strict=True)]
-        cpu_ms = 1e3 * statistics.median(spent) / len(images)
+    for name, own in times.items():
+        ratios = [other / mine for other, mine in zip(reference, own, strict=True)]
+        cpu_ms = 1e3 * statistics.median(own) / len(images)
         results.append(Contest(name, cpu_ms, statistics.median(ratios), min(ratios), max(ratios), right[name]))
     return results
 

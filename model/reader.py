@@ -112,7 +112,7 @@ class Reader:
         # Converted once: autocast would convert the weights again for every batch.
         self._model = fold_normalisation(model.eval()).to(self.device, self._dtype)
         if self._dtype is torch.bfloat16:
-            self._model.lstm = _InPairs(self._model.lstm)
+            self._model.lstm = _InPairs(self._model.lstm)  # type: ignore[assignment]
         convert_conv2d_weight_memory_format(self._model, torch.channels_last)
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
 

@@ -151,7 +151,7 @@ class Renderer:
         mask = handwriting.write(random, self._digits, written, random.randint(30, 44))
         height, width = mask.shape
         above, below, left, right = (round(height * random.uniform(0.02, 0.35)) for _ in range(4))
-        plane = cv2.copyMakeBorder(mask, above, below, left, right, cv2.BORDER_CONSTANT, value=0)
+        plane = np.pad(mask, ((above, below), (left, right)))
         if random.random() < 0.1:
             _ruled(random, plane, (left, above, left + width, above + height))
         choice = random.random()
