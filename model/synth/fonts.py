@@ -14,7 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageFont
 
 from model.charset import Charset
@@ -62,12 +64,16 @@ RECEIPT = re.compile(
 
 @dataclass(frozen=True)
 class Face:
-    """One usable font file: where it is, its family, and the characters that it draws well."""
+    """One usable font file: where it is, its family, and the characters that it draws well.
+
+    `small_caps` faces draw small letters as small capitals.
+    """
 
     path: str
     family: str
     characters: str
     monospaced: bool
+    small_caps: bool = False
 
     @property
     def name(self) -> str:
@@ -131,7 +137,9 @@ def inspect(path: Path, alphabet: str) -> Face | None:
     family = STYLE_WORDS.sub("", name)
     family = re.sub(r"^(noto (?:sans|serif)).*", r"\1", re.sub(r"\s+", " ", family).strip().lower())
     advances = {round(face.getlength(c)) for c in "iWm0A"}
-    return Face(str(path), family or name.lower(), "".join(sorted(drawn)), len(advances) == 1)
+    return Face(
+        str(path), family or name.lower(), "".join(sorted(drawn)), len(advances) == 1, _is_small_caps(face, drawn)
+    )
 
 
 def _without_doubles(pictures: dict[str, bytes]) -> set[str]:
@@ -150,6 +158,29 @@ def _without_doubles(pictures: dict[str, bytes]) -> set[str]:
     for character in drawn:
         owners[pictures[character]] = owners.get(pictures[character], 0) + 1
     return {c for c in drawn if ord(c) < 128 or owners[pictures[c]] == 1}
+
+
+def _is_small_caps(face: ImageFont.FreeTypeFont, drawn: set[str]) -> bool:
+    """Whether the small letters have the shapes of their capitals, whatever their size."""
+    if not set("aegrbdAEGRBD") <= drawn:
+        return False
+    likeness = sorted(_alike(_shape(face, letter), _shape(face, letter.upper())) for letter in "aegrbd")
+    return likeness[2] > 0.72
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Correlation of two shapes, in [-1, 1]; 0 where one of them is a full box."""
+    spread = one.std() * other.std()
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread else 0.0
+
+
+def _shape(face: ImageFont.FreeTypeFont, letter: str) -> NDArray[np.float64]:
+    """The letter's ink, cut out and brought to one size, as a vector."""
+    mask, _ = face.getmask2(letter, mode="L")
+    picture = np.asarray(mask, np.uint8).reshape(mask.size[1], mask.size[0])
+    left, top, width, height = cv2.boundingRect(picture)
+    cut = picture[top : top + height, left : left + width]
+    return cv2.resize(cut, (24, 24), interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
 
 
 def _plausible(face: ImageFont.FreeTypeFont) -> bool:
@@ -200,7 +231,10 @@ def find_faces(extra: Sequence[Path] = (), workers: int | None = None) -> list[F
 
 
 def _face(entry: dict[str, object]) -> Face:
-    return Face(str(entry["path"]), str(entry["family"]), str(entry["characters"]), bool(entry["monospaced"]))
+    return Face(
+        str(entry["path"]), str(entry["family"]), str(entry["characters"]), bool(entry["monospaced"]),
+        bool(entry["small_caps"]),
+    )  # fmt: skip
 
 
 def by_family(faces: Iterable[Face]) -> dict[str, list[Face]]:

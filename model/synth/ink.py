@@ -11,6 +11,7 @@ from PIL import ImageFont
 
 Mask = NDArray[np.uint8]
 
+LIGATURES = (("ffi", "ﬃ"), ("ffl", "ﬄ"), ("ff", "ﬀ"), ("fi", "ﬁ"), ("fl", "ﬂ"))
 OPENING, CLOSING = "“„«‘‹", ";:!?»”›"
 
 
@@ -44,6 +45,21 @@ class Line:
 def load(path: str, size: int) -> ImageFont.FreeTypeFont:
     """A face at a size in pixels; loading costs about a millisecond, so the last ones are kept."""
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=4096)
+def _ligatures(path: str) -> tuple[tuple[str, str], ...]:
+    """The joined forms that a face has of its own, as letters and the one character that draws them."""
+    font = load(path, 32)
+    absent = bytes(font.getmask("\uffff"))
+    return tuple(pair for pair in LIGATURES if bytes(font.getmask(pair[1])) not in (absent, b""))
+
+
+def joined(font: ImageFont.FreeTypeFont, text: str) -> str:
+    """`text` with f and its neighbour as one character, where the face has that; to be drawn, not to be read."""
+    for letters, ligature in _ligatures(str(font.path)):
+        text = text.replace(letters, ligature)
+    return text
 
 
 def _glyphs(font: ImageFont.FreeTypeFont, text: str) -> tuple[Mask, int, int]:

@@ -82,8 +82,9 @@ class Renderer:
         written = wanted()
         for attempt in range(40):
             face = random.choice(random.choices(families, cum_weights=cumulative)[0])
-            able = text.restricted(written, face.characters)
-            if able is not None and (able == written or random.random() < 0.3):
+            # In small capitals alone nobody could tell the case: each word begins with a large one.
+            able = text.restricted(text.titled(written) if face.small_caps else written, face.characters)
+            if able is not None and (able == written or face.small_caps or random.random() < 0.3):
                 return face, able
             if attempt % 8 == 7:
                 written = wanted()
@@ -169,7 +170,8 @@ class Renderer:
         if kind == "typescript" and not face.monospaced:
             setting = ink.Setting(**{**setting.__dict__, "monospaced": random.random() < 0.5})
         font = ink.load(face.path, random.choice((26, 30, 34, 40)))
-        line = ink.draw(random, font, written, setting)
+        shown = ink.joined(font, written) if not setting.tracking and random.random() < 0.6 else written
+        line = ink.draw(random, font, shown, setting)
         if kind == "receipt" and random.random() < 0.2:
             line = ink.Line(ink.dots(random, line.mask), line.baseline)
         stretch = random.choice((1.0, 1.0, random.uniform(0.72, 1.25)))
@@ -203,7 +205,7 @@ class Renderer:
             if loose
             else (random.gauss(0.06, 0.06), random.gauss(0.06, 0.06))
         )
-        if random.random() < (0.6 if loose else 0.25):
+        if random.random() < (0.75 if loose else 0.25):
             pitch = round(size * random.uniform(1.0, 1.5))
             for step in (-1, 1):
                 other = text.restricted(text.joined([write()]), face.characters)
@@ -248,7 +250,12 @@ def _style(random: Random, kind: str) -> tuple[ink.Setting, str, Callable[[], st
             thin=random.choice((0.0, 0.0, 0.15, 0.28)),
             tracking=random.choice((0.0, 0.0, 0.0, 0.02)),
         )
-        return setting, "any" if random.random() < 0.15 else "book", lambda: text.prose(random, length, spoken)
+        short = random.choice((text.page_number, text.heading)) if random.random() < 0.04 else None
+        return (
+            setting,
+            "any" if random.random() < 0.15 else "book",
+            lambda: short(random) if short else text.prose(random, length, spoken),
+        )
     if kind == "receipt":
         setting = ink.Setting(
             tracking=random.choice((0.0, 0.0, random.uniform(0.0, 0.15))), word_space=random.uniform(0.8, 1.7)

@@ -74,6 +74,11 @@ def capitalised(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
+def titled(text: str) -> str:
+    """The text with a capital at the beginning of each word."""
+    return " ".join(map(capitalised, text.split(" ")))
+
+
 def scene_word(random: Random) -> str:
     """What a sign, a poster or a label carries: mostly one word, in any case, sometimes a number."""
     kind = random.random()
@@ -127,10 +132,10 @@ def prose(random: Random, characters: int, tongue: str | None = None) -> str:
         elif choice > 0.985:
             word = word.upper()
         start = False
-        if tongue in ("fr", "it", "ca") and random.random() < 0.06:
+        if tongue in ("fr", "it", "ca") and random.random() < 0.12:
             word = random.choice(("l’", "d’", "qu’", "n’", "s’", "c’", "j’", "m’")) + word
-        elif random.random() < 0.03:
-            word = random.choice((number, date, ordinal, code))(random)
+        elif random.random() < 0.06:
+            word = random.choice((number, date, ordinal, ordinal, small_number, code))(random)
         elif random.random() < 0.02:
             word += "-" + words.draw(random)
         word, start = _punctuated(random, word)
@@ -181,6 +186,24 @@ def number(random: Random) -> str:
     if kind < 0.92:
         return random.choice(("-", "+", "#", "No.", "№", "§ ", "±")) + digits(random, 1, 5)
     return digits(random, 5, 13)
+
+
+def small_number(random: Random) -> str:
+    """A count or an age, one to three digits, round ones more often."""
+    return str(random.choice((random.randint(1, 99), 10 * random.randint(1, 99), random.randint(100, 999))))
+
+
+def page_number(random: Random) -> str:
+    """What stands alone at a page's head or foot."""
+    number = str(random.randint(1, 900))
+    return random.choice((number, f"— {number} —", f"- {number} -", f"[{number}]", f"({number})", f"{number}."))
+
+
+def heading(random: Random) -> str:
+    """A chapter's or a section's name."""
+    roman = random.choice(("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIV", "XX"))
+    chapter = random.choice(("CHAPTER", "Chapter", "CHAPITRE", "Capítulo", "BOOK", "Kapitel", "PART", "§"))
+    return f"{chapter} {random.choice((roman, str(random.randint(1, 40))))}{random.choice(('.', '', ':'))}"
 
 
 def ordinal(random: Random) -> str:
@@ -280,13 +303,7 @@ def receipt_line(random: Random) -> str:
     ]
     text = " ".join(chosen)
     case = random.random()
-    text = (
-        text.upper()
-        if case < 0.6
-        else " ".join(map(capitalised, text.split(" ")))
-        if case < 0.85
-        else capitalised(text)
-    )
+    text = text.upper() if case < 0.6 else titled(text) if case < 0.85 else capitalised(text)
     if random.random() < 0.12:
         text = f"({text})"
     if random.random() < 0.25:

@@ -184,3 +184,31 @@ def test_a_row_of_handwritten_digits_has_as_many_strokes_as_digits(pictures: lis
     assert all(0.85 * 40 - 1 <= row.shape[0] <= 60 for row in rows)
     counts = Counter(cv2.connectedComponents((row > 60).astype(np.uint8))[0] - 1 for row in rows)
     assert counts.most_common(1)[0][0] == 2
+
+
+def test_ligatures_are_drawn_where_a_face_has_them_and_read_as_their_letters(faces: list[Face]) -> None:
+    able = 0
+    for face in Random(3).sample(faces, min(80, len(faces))):
+        font = ink.load(face.path, 32)
+        shown = ink.joined(font, "office flows")
+        if shown == "office flows":
+            continue
+        able += 1
+        assert not set(shown) & {"\uffff"}
+        plain, joined = (ink.draw(Random(0), font, text, ink.Setting()).mask for text in ("office flows", shown))
+        assert 0.6 < joined.shape[1] / plain.shape[1] < 1.3, face.path
+    assert able, "no face has a ligature"
+
+
+def test_small_capitals_are_found_and_begin_with_a_large_one(faces: list[Face]) -> None:
+    by_file = {Path(face.path).stem: face for face in faces}
+    for name, expected in {"DejaVuSans": False, "DejaVuSerif-Bold": False, "Go-Smallcaps": True}.items():
+        if name in by_file:
+            assert by_file[name].small_caps == expected, name
+    assert sum(face.small_caps for face in faces) < 0.1 * len(faces)
+    small = [face for face in faces if face.small_caps]
+    if not small:
+        pytest.skip("no face of small capitals is installed")
+    renderer = Renderer(small, seed=2, kinds={"book": 1})
+    for index in range(20):
+        assert all(not word[0].islower() for word in renderer.sample(index).text.split(" "))
