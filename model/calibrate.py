@@ -6,10 +6,16 @@ probability of the whole string, since that is what callers are told.
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from model import ctc
+from model.charset import Charset
 from model.checkpoint import load_model, save
 from model.metrics import reliability
 from model.reader import Reader
@@ -21,50 +27,64 @@ STEPS = 16  # of the golden-section search: to a tenth of a percent
 BATCH = 256
 
 
-def surprise(reader: Reader, samples: Sequence[Sample]) -> float:
-    """Mean negative log-likelihood, in nats, of which answers are right, under the reader's confidences."""
-    total = 0.0
-    for first in range(0, len(samples), BATCH):
-        batch = samples[first : first + BATCH]
-        for sample, reading in zip(batch, reader.read([s.image for s in batch], typographic_quotes=True), strict=True):
-            sure = min(max(reading.confidence, 1e-6), 1 - 1e-6)
-            total -= math.log(sure if reading.text == sample.text else 1 - sure)
-    return total / len(samples)
-
-
 def fit_temperature(reader: Reader, samples: Sequence[Sample]) -> float:
-    """The temperature with the least surprise over rendered samples, found by golden-section search.
+    """The temperature under which the reader's confidences are least surprised by which of its answers are right.
 
-    The reader's own temperature is left as it was.
+    Surprise is the mean negative log-likelihood over rendered samples; its least is found by
+    golden-section search. What is read does not depend on the temperature, so the network runs once.
 
     Raises:
         ValueError: no samples.
     """
     if not samples:
         raise ValueError("a temperature cannot be fitted to no samples")
-    before = reader.config
+    groups = _decoded(reader, samples)
     ratio = (math.sqrt(5) - 1) / 2
-
-    def measure(logarithm: float) -> float:
-        reader.config = dataclasses.replace(before, temperature=math.exp(logarithm))
-        return surprise(reader, samples)
-
     low, high = LEAST, MOST
     left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = measure(left), measure(right)
-    try:
-        for _ in range(STEPS):
-            if at_left < at_right:
-                high, right, at_right = right, left, at_left
-                left = high - ratio * (high - low)
-                at_left = measure(left)
-            else:
-                low, left, at_left = left, right, at_right
-                right = low + ratio * (high - low)
-                at_right = measure(right)
-    finally:
-        reader.config = before
+    at_left, at_right = surprise(groups, math.exp(left)), surprise(groups, math.exp(right))
+    for _ in range(STEPS):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = surprise(groups, math.exp(left))
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = surprise(groups, math.exp(right))
     return math.exp((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Logits `(B, T, C)` of samples with equally many frames, and which of them are read right."""
+
+    logits: torch.Tensor
+    right: list[bool]
+
+
+def surprise(groups: Sequence[Group], temperature: float) -> float:
+    """Mean negative log-likelihood, in nats, of which answers are right, under confidences at a temperature."""
+    total, count = 0.0, 0
+    for group in groups:
+        for decoded, right in zip(ctc.greedy(group.logits, temperature), group.right, strict=True):
+            sure = min(max(decoded.confidence, 1e-6), 1 - 1e-6)
+            total -= math.log(sure if right else 1 - sure)
+            count += 1
+    return total / count
+
+
+def _decoded(reader: Reader, samples: Sequence[Sample]) -> list[Group]:
+    charset = Charset(reader.config.alphabet)
+    by_frames: defaultdict[int, list[tuple[torch.Tensor, bool]]] = defaultdict(list)
+    for first in range(0, len(samples), BATCH):
+        batch = samples[first : first + BATCH]
+        for sample, logits in zip(batch, reader.logits([s.image for s in batch]), strict=True):
+            (decoded,) = ctc.greedy(logits[None])
+            by_frames[len(logits)].append((logits, charset.decode(decoded.ids).strip(" ") == sample.text))
+    return [
+        Group(torch.stack([logits for logits, _ in rows]), [right for _, right in rows]) for rows in by_frames.values()
+    ]
 
 
 def with_temperature(weights: Path, temperature: float, out: Path) -> None:

@@ -135,17 +135,11 @@ class Reader:
         asked = [None] * len(images) if decodings is None else list(decodings)
         if len(asked) != len(images):
             raise ValueError(f"{len(asked)} decodings for {len(images)} images")
-        by_width: defaultdict[int, list[_Piece]] = defaultdict(list)
-        widths = []
-        for index, image in enumerate(images):
-            scaled = preprocess.scale(self.config, image)
-            widths.append(scaled.shape[1])
-            for start, window in preprocess.windows(self.config, scaled):
-                by_width[window.shape[1]].append(_Piece(index, start, window))
         found: dict[int, _Found] = {}
+        widths = [0] * len(images)
         with torch.inference_mode():
-            for pieces in by_width.values():
-                found.update(self._decode(pieces, widths, asked))
+            for indexes, logits in self._logits(images, widths):
+                found.update(self._search(indexes, logits, asked))
         return [
             self._reading(found[index], image, widths[index], asked[index], typographic_quotes)
             for index, image in enumerate(images)
@@ -184,6 +178,18 @@ class Reader:
             return None
         return Decoding(alternatives, allowed, words)
 
+    def logits(self, images: Sequence[Image]) -> list[torch.Tensor]:
+        """What the network says before any decoding: float32 `(T, C)` for each image, class 0 the blank.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        found: dict[int, torch.Tensor] = {}
+        with torch.inference_mode():
+            for indexes, logits in self._logits(images, [0] * len(images)):
+                found.update(zip(indexes, logits, strict=True))
+        return [found[index] for index in range(len(images))]
+
     def posteriors(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """What the network holds probable where in one image, for explanations.
 
@@ -193,13 +199,9 @@ class Reader:
         Raises:
             ValueError: as `read`.
         """
-        scaled = preprocess.scale(self.config, image)
-        parts = []
-        with torch.inference_mode():
-            for start, window in preprocess.windows(self.config, scaled):
-                parts.append((start // COLUMN, self._forward(preprocess.to_tensor([window], self.device))[0]))
-            found = (join(parts).float() / self.config.temperature).softmax(dim=-1).cpu().numpy()
-        place = self._placing(image, scaled.shape[1])
+        (logits,) = self.logits([image])
+        found = (logits / self.config.temperature).softmax(dim=-1).cpu().numpy()
+        place = self._placing(image, COLUMN * len(found))
         return found, np.array([place(frame) for frame in range(len(found) + 1)])
 
     @property
@@ -217,24 +219,37 @@ class Reader:
             for width in self.config.widths:
                 ctc.greedy(self._forward(torch.zeros(1, 1, self.config.height, width, device=self.device)))
 
-    def _decode(
-        self, pieces: list[_Piece], widths: list[int], asked: Sequence[Decoding | None]
-    ) -> Iterator[tuple[int, _Found]]:
-        """Image number and decoded text for pieces of one width, a bounded batch at a time."""
+    def _logits(self, images: Sequence[Image], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Numbers of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done.
+
+        Enters the scaled width of every image into `widths` before the first.
+        """
+        by_width: defaultdict[int, list[_Piece]] = defaultdict(list)
+        for index, image in enumerate(images):
+            scaled = preprocess.scale(self.config, image)
+            widths[index] = scaled.shape[1]
+            for start, window in preprocess.windows(self.config, scaled):
+                by_width[window.shape[1]].append(_Piece(index, start, window))
+        for pieces in by_width.values():
+            yield from self._pass(pieces, widths)
+
+    def _pass(self, pieces: list[_Piece], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """The same for pieces of one width; what was read in windows is joined."""
         unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
         size = max(1, self._max_pixels // pieces[0].pixels.size)
         for first in range(0, len(pieces), size):
             batch = pieces[first : first + size]
             logits = self._forward(preprocess.to_tensor([p.pixels for p in batch], self.device))  # (B, T, C)
-            short = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
-            yield from self._search([batch[row].image for row in short], logits[short], asked)
+            whole = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
+            if whole:
+                yield [batch[row].image for row in whole], logits[whole]
             for row, piece in enumerate(batch):
                 if widths[piece.image] == piece.pixels.shape[1]:
                     continue
                 parts = unfinished.setdefault(piece.image, [])
                 parts.append((piece.start // COLUMN, logits[row]))
                 if piece.start + piece.pixels.shape[1] == widths[piece.image]:
-                    yield from self._search([piece.image], join(unfinished.pop(piece.image))[None], asked)
+                    yield [piece.image], join(unfinished.pop(piece.image))[None]
 
     def _search(
         self, images: list[int], logits: torch.Tensor, asked: Sequence[Decoding | None]

@@ -10,38 +10,43 @@ import numpy as np
 import pytest
 import torch
 
-from model import Reading
-from model.calibrate import fit_temperature, surprise, with_temperature
+from model.calibrate import Group, fit_temperature, surprise, with_temperature
 from model.checkpoint import load_model, save
 from model.config import ModelConfig
 from model.crnn import CRNN
 from model.preprocess import Image as Pixels
 from model.synth.scene import Sample
 
-SAMPLES = [Sample(np.full((8, 8), index % 10, np.uint8), "word", "sign") for index in range(400)]
+SAMPLES = [Sample(np.full((8, 8), index % 10, np.uint8), "a", "sign") for index in range(400)]
 
 
 class Sure:
-    """Is right about seven pictures in ten, and says `confidence` for all of them at temperature 1."""
+    """Reads "a" in seven pictures of ten, which is right, else "b"; with the same confidence in all of them."""
 
     def __init__(self, confidence: float) -> None:
-        self.config = ModelConfig()
+        self.config = ModelConfig(alphabet="ab")
         self.logit = math.log(confidence / (1 - confidence))
 
-    def read(self, images: Sequence[Pixels], typographic_quotes: bool) -> list[Reading]:
-        said = 1 / (1 + math.exp(-self.logit / self.config.temperature))
-        return [Reading("word" if image[0, 0] < 7 else "ward", said, said, ()) for image in images]
+    def logits(self, images: Sequence[Pixels]) -> list[torch.Tensor]:
+        found = torch.full((len(images), 1, 3), -50.0)
+        for row, image in zip(found, images, strict=True):
+            read, other = (1, 2) if image[0, 0] < 7 else (2, 1)
+            row[0, read], row[0, other] = self.logit, 0.0
+        return list(found)
 
 
 @pytest.mark.parametrize("confidence", [0.6, 0.9, 0.97])
 def test_the_fitted_temperature_makes_confidence_and_accuracy_meet(confidence: float) -> None:
     reader = Sure(confidence)
-    before = surprise(reader, SAMPLES)  # type: ignore[arg-type]
     temperature = fit_temperature(reader, SAMPLES)  # type: ignore[arg-type]
-    assert reader.config == ModelConfig()
     assert temperature == pytest.approx(reader.logit / math.log(7 / 3), rel=0.01)
-    reader.config = ModelConfig(temperature=temperature)
-    assert surprise(reader, SAMPLES) < before  # type: ignore[arg-type]
+
+
+def test_surprise_is_least_where_confidence_is_true() -> None:
+    rows = torch.stack(Sure(0.7).logits([sample.image for sample in SAMPLES]))
+    group = Group(rows, [sample.image[0, 0] < 7 for sample in SAMPLES])
+    assert surprise([group], 1.0) == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), abs=1e-4)
+    assert surprise([group], 1.0) < min(surprise([group], 0.5), surprise([group], 2.0))
 
 
 def test_no_samples_fit_nothing() -> None:
