@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 
 READ_BATCH = 16  # images decoded and read together: enough to fill a batch, few enough to stay small in memory
+SHEET = 400  # samples that still fit on a sheet
 MANY = 5  # more images than this get a progress bar
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 
@@ -166,7 +167,7 @@ def evaluate(
     metric: Annotated[Metric, typer.Option(help="What counts as wrong in the listing of errors.")] = Metric.EXACT,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
     errors: Annotated[int, typer.Option(min=0, help="How many of the surest wrong answers to show.")] = 0,
-    sheet: Annotated[Path, typer.Option(help="HTML file for the wrong answers.")] = Path("errors.html"),
+    sheet: Annotated[Path, typer.Option(help="HTML or PNG file for the wrong answers.")] = Path("errors.html"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
     reliability: Annotated[
         Path | None, typer.Option(help="PNG of how often answers are right by their confidence.")
@@ -175,7 +176,8 @@ def evaluate(
     weights: WeightsOption = None,
 ) -> None:
     """Read labelled images and print a Markdown table of how much is right."""
-    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, outcomes, surest_errors
+    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, open_image, outcomes, surest_errors
+    from model.preprocess import grey
 
     reader = _load(_settings(device=device, weights=weights))
     results, problems = evaluate_all(reader, folders, limit)
@@ -189,7 +191,17 @@ def evaluate(
 
         reliability_diagram({r.name: outcomes(r.name, r.answers) for r in results}, reliability)
     if errors:
-        sheet.write_text(error_sheet(surest_errors(results, metric.value, errors)), encoding="utf-8")
+        wrong = surest_errors(results, metric.value, errors)
+        if sheet.suffix.lower() == ".png":
+            _need_training_extra()
+            from model.synth.fonts import find_faces
+            from model.synth.scene import Sample
+            from model.synth.sheet import contact_sheet
+
+            answers = [Sample(grey(open_image(e.sample.path)), f"{e.text} / {e.sample.label}", "read") for e in wrong]
+            contact_sheet(answers, sheet, max(find_faces(), key=lambda face: len(face.characters)).path)
+        else:
+            sheet.write_text(error_sheet(wrong), encoding="utf-8")
         _complain(f"the surest wrong answers are in {sheet}")
     for problem in problems:
         _complain(problem)
@@ -304,25 +316,33 @@ def promote(
 @app.command()
 def synth(
     sheet: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
-    count: Annotated[int, typer.Option(min=1, max=2000, help="How many samples.")] = 120,
+    count: Annotated[int, typer.Option(min=1, max=20_000, help="How many samples.")] = 120,
     seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
     kind: Annotated[
         str | None, typer.Option(help="Only this kind of picture, such as receipt; a wrong one lists them.")
+    ] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="In typefaces that are kept out of training.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder to write the samples to as well, for linewise evaluate.")
     ] = None,
 ) -> None:
     """Draw samples as the training sees them and write a contact sheet of them."""
     _need_training_extra()
     from model.synth.fonts import find_faces
     from model.synth.scene import KINDS, Renderer
-    from model.synth.sheet import contact_sheet
+    from model.synth.sheet import contact_sheet, labelled_folder
 
     if kind is not None and kind not in KINDS:
         _fail(f"unknown kind {kind!r}: one of {', '.join(KINDS)}", 2)
     try:
         faces = find_faces()
-        renderer = Renderer(faces, seed, kinds={kind: 1} if kind else None)
+        chosen = [face for face in faces if face.held_out == held_out]
+        renderer = Renderer(chosen, seed, kinds={kind: 1} if kind else None)
         captions = max(faces, key=lambda face: len(face.characters)).path
-        contact_sheet((renderer.sample(index) for index in range(count)), sheet, captions)
+        samples = [renderer.sample(index) for index in range(count)]
+        contact_sheet(samples[:SHEET], sheet, captions)
+        if folder is not None:
+            labelled_folder(samples, folder)
     except (RuntimeError, OSError) as error:
         _fail(str(error), 1)
 

@@ -1,4 +1,4 @@
-"""A contact sheet: many samples on one picture, each over what is written in it, to look at."""
+"""Samples to look at, on one picture each over what is written in it, and samples to measure on."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from model.synth.scene import Sample
 
+IMAGES = "images"  # folder beside labels.tsv
 ROW, CAPTION = 44, 16  # pixels
 COLUMN = 380
 
@@ -28,3 +29,18 @@ def contact_sheet(samples: Iterable[Sample], path: Path, font: str, columns: int
         page.paste(picture.resize(size), (x, y))
         pen.text((x, y + ROW), f"{sample.kind}: {sample.text}"[:60], fill=0, font=face)
     page.save(path)
+
+
+def labelled_folder(samples: Iterable[Sample], folder: Path) -> None:
+    """Writes the samples that have text as PNG files with a `labels.tsv`, which `linewise evaluate` reads.
+
+    The kind of a sample is in its file's name. Raises OSError where nothing can be written.
+    """
+    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    lines = []
+    for index, sample in enumerate(samples):
+        if sample.text:
+            name = f"{IMAGES}/{index:05}-{sample.kind}.png"
+            Image.fromarray(sample.image).save(folder / name)
+            lines.append(f"{name}\t{sample.text}\n")
+    (folder / "labels.tsv").write_text("".join(lines), encoding="utf-8")

@@ -178,3 +178,12 @@ def test_a_reliability_diagram_is_drawn(folder: Path, tmp_path: Path, monkeypatc
     assert result.exit_code == 0, result.stderr
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
+
+
+def test_wrong_answers_are_drawn_into_a_picture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.app.load_reader", lambda settings: BrightnessReader())
+    sheet = tmp_path / "errors.png"
+    result = CliRunner().invoke(cli.app, ["evaluate", str(folder), "--errors", "3", "--sheet", str(sheet)])
+    assert result.exit_code == 0, result.stderr
+    with Image.open(sheet) as drawn:
+        assert drawn.width > 1000

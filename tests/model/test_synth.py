@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 import pytest
 from PIL import ImageFont
+from typer.testing import CliRunner
 
 from model.charset import Charset
+from model.evaluate import open_image, read_labels
 from model.synth import camera, handwriting, ink, text
 from model.synth.fonts import Face, by_family, find_faces
 from model.synth.scene import KINDS, Renderer
-from model.synth.sheet import contact_sheet
+from model.synth.sheet import contact_sheet, labelled_folder
+from service import cli
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +215,24 @@ def test_small_capitals_are_found_and_begin_with_a_large_one(faces: list[Face]) 
     renderer = Renderer(small, seed=2, kinds={"book": 1})
     for index in range(20):
         assert all(not word[0].islower() for word in renderer.sample(index).text.split(" "))
+
+
+def test_a_labelled_folder_is_read_back_by_the_evaluation(faces: list[Face], tmp_path: Path) -> None:
+    samples = [Renderer(faces, seed=6).sample(index) for index in range(30)]
+    labelled_folder(samples, tmp_path / "set")
+    found = read_labels(tmp_path / "set")
+    kept = [sample for sample in samples if sample.text]
+    assert [one.label for one in found] == [sample.text for sample in kept]
+    assert all(np.array_equal(open_image(one.path), sample.image) for one, sample in zip(found, kept, strict=True))
+
+
+def test_the_command_draws_typefaces_that_training_never_sees(faces: list[Face], tmp_path: Path) -> None:
+    if not any(face.held_out for face in faces):
+        pytest.skip("no family of this machine is held out")
+    sheet, folder = tmp_path / "sheet.png", tmp_path / "set"
+    options = ["--held-out", "--count", "5", "--sheet", str(sheet), "--folder", str(folder), "--kind", "book"]
+    result = CliRunner().invoke(cli.app, ["synth", *options])
+    assert result.exit_code == 0, result.output
+    renderer = Renderer([face for face in faces if face.held_out], 0, kinds={"book": 1})
+    assert [one.label for one in read_labels(folder)] == [renderer.sample(index).text for index in range(5)]
+    assert sheet.stat().st_size > 1000
