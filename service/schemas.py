@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.options import Options
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
 
@@ -166,19 +168,37 @@ class Health(BaseModel):
     status: str = Field(examples=["ready"])
 
 
+def _option_fields(*, as_text: bool) -> dict[str, Any]:
+    """The options as members of a body; in a form, where all is text, a lexicon has one entry per line."""
+    schema = Options.model_json_schema()
+    fields: dict[str, Any] = {}
+    for name, described in schema["properties"].items():
+        reference = described.pop("$ref", "").rpartition("/")[2]
+        fields[name] = {**schema["$defs"][reference], **described} if reference else described
+    if as_text:
+        fields["lexicon"] = {"type": "string", "description": fields["lexicon"]["description"]}
+    return fields
+
+
 _BINARY = {"type": "string", "format": "binary"}
+_IN_FORM, _IN_JSON = _option_fields(as_text=True), _option_fields(as_text=False)
+
+
+def _with_options(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {"properties": schema["properties"] | _IN_JSON}
+
 
 RECOGNIZE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY, **_IN_FORM}},
         },
         "image/*": {"schema": _BINARY},
         "application/octet-stream": {"schema": _BINARY},
         "application/json": {
-            "schema": RecognizeBody.model_json_schema(),
-            "example": {"image": f"data:image/png;base64,{_TINY_PNG}", "detail": "chars"},
+            "schema": _with_options(RecognizeBody.model_json_schema()),
+            "example": {"image": f"data:image/png;base64,{_TINY_PNG}", "detail": "chars", "lexicon": ["YES", "NO"]},
         },
     },
 }
@@ -190,14 +210,17 @@ BATCH_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": ["files"],
-                "properties": {"files": {"type": "array", "items": _BINARY}},
+                "properties": {"files": {"type": "array", "items": _BINARY}, **_IN_FORM},
             },
         },
         "application/json": {
             "schema": {
                 "type": "object",
                 "required": ["images"],
-                "properties": {"images": {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()}},
+                "properties": {
+                    "images": {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()},
+                    **_IN_JSON,
+                },
             },
             "example": {"images": [{"id": "a", "image": f"data:image/png;base64,{_TINY_PNG}"}]},
         },

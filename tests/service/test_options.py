@@ -209,3 +209,19 @@ def test_a_lexicon_of_ninety_thousand_words_fits_into_a_form(client: TestClient,
     response = client.post("/recognize", files={"file": GREY_123}, data={"lexicon": "\n".join(words)})
     assert response.status_code == 200
     assert fake.asked[-1][3] == tuple(words)
+
+
+def test_the_documentation_shows_every_option_wherever_it_may_stand(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    names = {"detail", "alternatives", "charset", "charset_exclude", "min_confidence", "orientation"}
+    for route in ("/recognize", "/recognize/batch"):
+        operation = document["paths"][route]["post"]
+        query = {one["name"] for one in operation["parameters"] if one["in"] == "query"}
+        assert query == names
+        content = operation["requestBody"]["content"]
+        for kind in ("multipart/form-data", "application/json"):
+            fields = content[kind]["schema"]["properties"]
+            assert names | {"lexicon"} < fields.keys()
+            assert all(fields[name]["description"] for name in names | {"lexicon"})
+        assert content["multipart/form-data"]["schema"]["properties"]["lexicon"]["type"] == "string"
+        assert "$ref" not in str(content)
