@@ -41,7 +41,6 @@ def test_the_checkpoint_is_small_and_knows_the_alphabet(reader: model.Reader) ->
     assert reader.model_id == "linewise" and reader.revision.startswith("sha256:")
 
 
-@pytest.mark.xfail(reason="the first weights, from half an hour of training, lose some spaces")
 def test_drawn_lines_are_read_and_surely(reader: model.Reader) -> None:
     readings = reader.read([draw(text) for text in LINES])
     assert [r.text for r in readings] == LINES
@@ -80,7 +79,7 @@ def test_hundreds_of_characters_in_a_line_are_read(reader: model.Reader) -> None
     assert Levenshtein.normalized_distance(text, reading.text) <= 0.02
 
 
-@pytest.mark.xfail(reason="the first weights, from half an hour of training, lose some spaces")
+@pytest.mark.xfail(reason="single letters with spaces between are taken for one word that is spaced apart")
 def test_characters_are_where_they_were_drawn(reader: model.Reader) -> None:
     image = draw("H I M O")
     (reading,) = reader.read([image])

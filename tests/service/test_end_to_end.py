@@ -56,7 +56,6 @@ def read(client: TestClient, data: bytes, **options: str) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.xfail(reason="the first weights, from half an hour of training, are not yet sure enough")
 def test_a_drawn_line_is_read(client: TestClient) -> None:
     body = read(client, encode(line()))
     assert body["text"] == TEXT
@@ -121,8 +120,8 @@ def test_a_lexicon_decides_between_what_looks_alike(client: TestClient) -> None:
     words = ["invoice", "INVOLCE", "1042", "1O42", "RECEIPT", TEXT.split()[0]]
     response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "\n".join(words)})
     assert response.json()["text"] == TEXT
-    response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "1042\nRECEIPT\nINVOLCE"})
-    assert response.json()["text"] == "INVOLCE 1042"
+    response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "1042\nReceipt\nInvolce"})
+    assert response.json()["text"] == "Involce 1042"
 
 
 def test_characters_lie_in_order_where_the_ink_is(client: TestClient) -> None:
