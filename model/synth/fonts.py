@@ -36,7 +36,7 @@ STYLE_WORDS = re.compile(
 )
 UNUSABLE = re.compile(
     r"symbol|icon|awesome|emoji|dingbat|barcode|music|braille|math|blank|redact|lastresort|keyboard|"
-    r"signwriting|cuneiform|hieroglyph|circos|stmary|wasy|chess|runes|ornament|cyklop outline",
+    r"signwriting|cuneiform|hieroglyph|circos|stmary|wasy|chess|runes|ornament|cyklop outline|charted|guides|arrows",
     re.IGNORECASE,
 )
 TYPEWRITER = re.compile(

@@ -127,6 +127,11 @@ def _assemble(placed: list[tuple[Mask, float, int]]) -> Line:
     return Line(canvas, above + 1)
 
 
+def beside(left: Line, right: Line, gap: int) -> Line:
+    """Two lines on one baseline, `gap` columns apart."""
+    return _assemble([(left.mask, 0, left.baseline), (right.mask, left.mask.shape[1] + gap, right.baseline)])
+
+
 def bend(random: Random, line: Line, strength: float) -> Line:
     """The line on an arc or a wave whose rise is `strength` times its height."""
     height, width = line.mask.shape

@@ -90,7 +90,7 @@ def scene_word(random: Random) -> str:
         return noise_string(random)
     if kind < 0.16:
         return address(random)
-    chosen = vocabulary("en" if random.random() < 0.72 else language(random))
+    chosen = vocabulary("en" if random.random() < 0.8 else language(random))
     # Short words are what signs are full of, and tempering alone would make them rare.
     if kind < 0.28:
         word = random.choice(chosen.words[:250])
@@ -274,7 +274,7 @@ def _rare() -> str:
 def noise_string(random: Random) -> str:
     """Characters in no order, so that the language model inside the LSTM never gets too sure of itself."""
     alphabet = random.choice(
-        (string.ascii_letters + string.digits, string.digits, string.ascii_lowercase, _rare(), string.printable[:94])
+        (string.ascii_uppercase, string.digits, string.ascii_lowercase, _rare(), string.printable[:94])
     )
     return "".join(random.choices(alphabet, k=random.randint(1, 8))).strip()
 

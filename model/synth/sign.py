@@ -1,0 +1,193 @@
+"""Signs, posters, labels and covers: a word on a wall, and the camera that took it."""
+
+import math
+from random import Random
+
+import cv2
+import numpy as np
+from PIL.ImageFont import FreeTypeFont
+
+from model.synth import camera, ground, ink, text
+from model.synth.fonts import Face
+from model.synth.ground import Grey, Plane
+
+
+def picture(random: Random, noise: np.random.Generator, hardness: float, face: Face, written: str) -> Grey:
+    """A photo, grey uint8 `(H, W)`, of a sign that says `written` in `face`; `hardness` is in [0, 1]."""
+    plane, box = _set(random, noise, hardness, face, written)
+    image = painted(random, noise, plane, hardness)
+    strength = random.choice((0.0, 0.2, 0.5, 1.0 * hardness, 2.0 * hardness, 3.0 * hardness))
+    image, corners = camera.view(random, image, box, strength)
+    image = ground.crop(random, image, corners, 0.09)
+    return photographed(random, noise, image, hardness)
+
+
+def _set(
+    random: Random, noise: np.random.Generator, hardness: float, face: Face, written: str
+) -> tuple[Grey, tuple[int, int, int, int]]:
+    """The word's ink on an empty plane with room around it, and the box about the word."""
+    size = random.choice((28, 34, 40, 48))
+    font = ink.load(face.path, size)
+    tracking = random.choice((0.0, 0.0, 0.0, random.gauss(0.03, 0.05), random.uniform(0, 0.4) ** 2))
+    if random.random() < 0.04:  # letters far apart on a long front
+        tracking = random.uniform(0.2, 1.0)
+    line = ink.draw(random, font, written, ink.Setting(tracking=max(tracking, -0.06)))
+    if written.isupper() and len(written) > 2 and random.random() < 0.06:
+        large = ink.load(face.path, round(size * random.uniform(1.2, 1.5)))
+        first = ink.draw(random, large, written[0], ink.Setting())
+        rest = ink.draw(random, font, written[1:], ink.Setting(tracking=max(tracking, 0.0)))
+        line = ink.beside(first, rest, round(size * (0.04 + max(tracking, 0.0))))
+    if random.random() < 0.14 * hardness and len(written) > 2:
+        line = ink.bend(random, line, random.uniform(0.1, 0.8))
+    mask = line.mask
+    if random.random() < 0.15:
+        mask = ink.shear(mask, random.uniform(-0.35, 0.45))
+    if random.random() < 0.1 * hardness:
+        mask = ink.wear(random, noise, mask, size)
+    if random.random() < 0.35:  # signs are often set wider or narrower than their face
+        width = max(4, round(mask.shape[1] * math.exp(random.gauss(0, 0.3))))
+        mask = np.asarray(cv2.resize(mask, (width, mask.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = mask.shape
+    pad = round(height * 0.6) + 4
+    box = (pad, pad, pad + width, pad + height)
+    plane = np.zeros((height + 2 * pad, width + 2 * pad), np.uint8)
+    plane[pad : pad + height, pad : pad + width] = mask
+    if random.random() < 0.25:
+        box = _neighbours(random, font, face, plane, box)
+    return plane, box
+
+
+def _neighbours(
+    random: Random, font: FreeTypeFont, face: Face, plane: Grey, box: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Another word's ink above, below or beside `box`, drawn into the plane.
+
+    Returns the box that an annotator would have drawn: on the neighbour's side it is sometimes
+    so wide that the rim of the next word stands in the picture, which nobody counts as text.
+    """
+    other = text.restricted(text.scene_word(random), face.characters)
+    if not other or not other.strip():
+        return box
+    mask = ink.draw(random, font, other.strip(), ink.Setting()).mask
+    left, top, right, bottom = box
+    height = bottom - top
+    if random.random() < 0.5:
+        gap = round(height * random.uniform(0.05, 0.3))
+        y = random.choice((top - gap - mask.shape[0], bottom + gap))
+        ground.paste(plane, mask, left + random.randint(-20, 20), y)
+        return box
+    gap = round(height * random.uniform(0.22, 0.5))
+    rim = round(height * random.choice((0.0, random.uniform(0.0, 0.12))))
+    if random.random() < 0.6:
+        ground.paste(plane, mask, right + gap, bottom - mask.shape[0])
+        return left, top, right + gap + rim, bottom
+    ground.paste(plane, mask, left - gap - mask.shape[1], bottom - mask.shape[0])
+    return left - gap - rim, top, right, bottom
+
+
+def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: float) -> Grey:
+    """A sign: ground, texture, gradient, and letters with outline, shadow, relief or two colours."""
+    wall, letters = ground.levels(random)
+    contrast = abs(wall - letters)
+    shape = (plane.shape[0], plane.shape[1])
+    canvas = np.full(shape, wall, np.float32)
+    if random.random() < 0.5 * hardness:
+        canvas += ground.field(random, noise, shape, random.choice((2, 3, 6, 16))) * min(
+            60.0, contrast * random.uniform(0.05, 0.45)
+        )
+    if random.random() < 0.07 * hardness:  # stripes, tiles, planks
+        period = random.uniform(6, 40)
+        axis = np.arange(shape[random.randrange(2)], dtype=np.float32)
+        wave = np.sign(np.sin(axis * 2 * np.pi / period)) * contrast * 0.2
+        canvas += wave[None, :] if axis.size == shape[1] else wave[:, None]
+    if random.random() < 0.2:
+        _panels(random, canvas, wall, letters)
+    alpha = plane.astype(np.float32) / 255
+    effect = random.random()
+    reach = max(1, round(shape[0] * random.uniform(0.015, 0.04)))
+    if effect < 0.12:  # shadow
+        moved = np.roll(alpha, (random.randint(-2, 4), random.choice((-3, -2, 2, 3, 4))), (0, 1))
+        canvas += moved * ((0.0 if letters > 128 else 255.0) - canvas) * random.uniform(0.3, 0.9)
+    elif effect < 0.22:  # outline
+        rim = cv2.dilate(alpha, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+        canvas += rim * (random.uniform(0, 255) - canvas)
+        if random.random() < 0.4:
+            letters = wall
+    elif effect < 0.27:  # glow
+        halo = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)
+        canvas += halo * (letters - canvas) * random.uniform(0.2, 0.6)
+    elif effect < 0.36:  # letters that stand out from a wall, which may be of their colour
+        down, right = random.choice(((1, 1), (1, -1), (1, 0), (-1, 1), (0, 1), (0, -1)))
+        sides = alpha.copy()
+        depth = reach * random.choice((1, 1, 2, 3))
+        for step in range(1, depth + 1):
+            np.maximum(sides, np.roll(alpha, (down * step, right * step), (0, 1)), out=sides)
+        canvas += sides * (random.uniform(0, 255) - canvas)
+        if random.random() < 0.25:
+            letters = wall + random.uniform(-20, 20)
+    face_level: Plane | float = letters
+    if random.random() < 0.2:  # letters with a gradient or two colours
+        face_level = letters + ground.field(random, noise, shape, 2) * min(50.0, contrast * 0.4)
+    canvas += alpha * (face_level - canvas)
+    if effect > 0.95:  # relief: only the edges differ
+        edges = cv2.filter2D(alpha, -1, np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]], np.float32))
+        canvas = np.full(shape, wall, np.float32) + edges * random.choice((-1, 1)) * random.uniform(30, 80)
+    if random.random() < 0.15 * hardness:  # glare or shade across everything
+        canvas += (ground.field(random, noise, shape, 2) - 0.2) * min(70.0, contrast * random.uniform(0.3, 0.9))
+    return np.asarray(np.clip(canvas, 0, 255), np.uint8)
+
+
+def _panels(random: Random, canvas: Plane, wall: float, letters: float) -> None:
+    """Edges that are not letters: two-coloured grounds, a sign's frame, bars beside or behind the word."""
+    height, width = canvas.shape
+    # On the wall's side of the letters, so that the word stays legible on every panel.
+    level = wall + (wall - letters) * random.uniform(0.2, 1.0) if random.random() < 0.4 else (
+        wall + (letters - wall) * random.uniform(0.15, 0.5)
+    )  # fmt: skip
+    kind = random.random()
+    if kind < 0.4:  # an edge through the ground
+        x, lean = random.randrange(width), random.gauss(0, 0.5) * height
+        corners = np.array([[x, 0], [width, 0], [width, height], [x + lean, height]], np.int32)
+        cv2.fillPoly(canvas, [corners], level)
+    elif kind < 0.65:  # a horizon
+        y = random.randrange(height)
+        lean = random.gauss(0, 0.06) * width
+        cv2.fillPoly(canvas, [np.array([[0, y], [width, y + lean], [width, height], [0, height]], np.int32)], level)
+    elif kind < 0.85:  # a frame or a plate around the word
+        inset = round(height * random.uniform(0.12, 0.3))
+        cv2.rectangle(canvas, (inset, inset), (width - inset, height - inset), level, random.choice((1, 2, 3, 5, -1)))
+    else:  # bars, posts and cables
+        for _ in range(random.randint(1, 3)):
+            start = (random.randrange(width), 0) if random.random() < 0.6 else (0, random.randrange(height))
+            end = (random.randrange(width), height) if start[1] == 0 else (width, random.randrange(height))
+            cv2.line(canvas, start, end, level, random.randint(1, max(2, height // 12)))
+
+
+def photographed(random: Random, noise: np.random.Generator, image: Grey, hardness: float) -> Grey:
+    """A word as a phone or a street camera delivers it."""
+    image = camera.blur(random, image, 0.08 * hardness)
+    height = round(math.exp(random.uniform(math.log(11 + 14 * (1 - hardness)), math.log(60))))
+    image = camera.resample(random, image, height)
+    image = camera.noise(random, noise, image, 22 * hardness)
+    if random.random() < 0.12:
+        image = camera.sharpen(image, random.uniform(0.4, 1.5))
+    if random.random() < 0.7:
+        image = camera.jpeg(image, random.randint(95 - round(65 * hardness), 95))
+    return image
+
+
+def empty(random: Random, noise: np.random.Generator) -> Grey:
+    """A picture without text: flat, shaded, textured, ruled or noisy."""
+    shape = (random.randint(16, 60), random.randint(16, 200))
+    canvas = np.full(shape, random.uniform(0, 255), np.float32)
+    canvas += ground.field(random, noise, shape, random.choice((2, 4, 12))) * random.choice((0, 10, 60))
+    image = np.asarray(np.clip(canvas, 0, 255), np.uint8)
+    if random.random() < 0.3:
+        cv2.line(
+            image,
+            (0, random.randrange(shape[0])),
+            (shape[1], random.randrange(shape[0])),
+            random.randrange(256),
+            random.randint(1, 3),
+        )
+    return camera.noise(random, noise, image, 25)
