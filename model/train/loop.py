@@ -75,7 +75,10 @@ class Training:
         self.average.load_state_dict(other.state_dict())
 
     def loss(self, drawn: Sequence[Drawn]) -> torch.Tensor:
-        """Mean CTC loss per character of a batch; logits in bf16, the loss itself in fp32."""
+        """Mean CTC loss per character of a batch; logits in bf16, the loss itself in fp32.
+
+        Notes each sample's own loss, of its whole text, in the sample.
+        """
         images = augment(to_tensor([d.image for d in drawn], self.device), self.generator)
         images = images.contiguous(memory_format=torch.channels_last)
         targets = [self.charset.encode(d.text) for d in drawn]
@@ -84,9 +87,11 @@ class Training:
             logits = self.model(images)
         steps = torch.full((len(drawn),), logits.shape[1], dtype=torch.long)
         flat = torch.tensor([i for t in targets for i in t], dtype=torch.long)
-        return F.ctc_loss(
-            logits.float().log_softmax(-1).transpose(0, 1), flat.to(self.device), steps, lengths, zero_infinity=True
-        )
+        log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+        losses = F.ctc_loss(log_probs, flat.to(self.device), steps, lengths, reduction="none", zero_infinity=True)
+        for sample, loss in zip(drawn, losses.tolist(), strict=True):
+            sample.loss = loss
+        return (losses / lengths.clamp_min(1).to(self.device)).mean()
 
     def step(self, drawn: Sequence[Drawn], rate: float) -> float:
         """One step of the optimiser at `rate`; returns the loss before it."""
@@ -241,7 +246,9 @@ def _run(
             if fraction >= 1:
                 break
             rate = rate_at(recipe, run.at.step, fraction)
-            loss = run.step(stream.batch(recipe.batch_pixels, recipe.largest_batch), rate)
+            batch = stream.batch(recipe.batch_pixels, recipe.largest_batch)
+            loss = run.step(batch, rate)
+            stream.give_back(batch)
             if not math.isfinite(loss):
                 raise RuntimeError(
                     f"the loss became {loss} at step {run.at.step}: resume from the last save at a lower rate"

@@ -10,9 +10,10 @@ class Recipe:
     """Sizes and rates of a run.
 
     `batch_pixels` bounds a batch by its width in pixels in all (64 images of width 128 = 8192),
-    `replay` is how often a drawn sample may be used, `easy_until` the samples after which pictures
-    are as hard as they get, `warmup` the steps to full rate; the last `decay` share of the minutes
-    brings the rate down to nothing. `ema` is the averaging factor of the shipped weights.
+    `replay` is how often a drawn sample may be used while it is not read surely, `easy_until` the
+    samples after which pictures are as hard as they get, `warmup` the steps to full rate; the last
+    `decay` share of the minutes brings the rate down to nothing. `ema` is the averaging factor of
+    the shipped weights.
     """
 
     name: str
@@ -22,7 +23,7 @@ class Recipe:
     clip: float = 5.0
     batch_pixels: int = 8192
     largest_batch: int = 96
-    replay: int = 3
+    replay: int = 4
     easy_until: int = 50_000
     warmup: int = 200
     decay: float = 0.3

@@ -1,5 +1,6 @@
 """Samples for ever: renderer processes fill a pool, from which batches of one width are drawn."""
 
+import math
 import multiprocessing as mp
 import os
 import queue
@@ -18,17 +19,21 @@ from model.synth.scene import Renderer
 
 Scaled = NDArray[np.uint8]
 
+# Natural logarithm of a probability, negated: what is read right with 9 of 10 chances has been learnt.
+LEARNT = 0.1
+
 CHUNK = 32  # samples a message: few enough to arrive soon, enough to make the pipe's cost small
 
 
 @dataclass
 class Drawn:
-    """A scaled sample `(H, rung)`, its text, its kind, and how often it was used."""
+    """A scaled sample `(H, rung)`, its text, its kind, how often it was used, and its last CTC loss."""
 
     image: Scaled
     text: str
     kind: str
     uses: int = 0
+    loss: float = math.inf
 
 
 def _draw(renderer: Renderer, config: ModelConfig, index: int) -> Drawn | None:
@@ -66,7 +71,8 @@ def _work(
 class Stream:
     """Batches of equally wide samples, drawn by `workers` processes (0: in this one).
 
-    A sample is used at most `replay` times, fresh ones first. Drawing waits while `pool` samples are
+    A sample that was not read surely comes back, up to `replay` uses, after the fresh ones; what the
+    net can read already teaches it nothing. Drawing waits while `pool` samples are
     held, so that it takes no more of the machine than training can use. `seen` counts drawn samples
     and is all that a resumed run needs.
     """
@@ -136,11 +142,14 @@ class Stream:
         width = self._random.choices(full, weights=[len(shelf[w]) * w for w in full])[0]
         pile = shelf[width]
         chosen = [pile.popleft() for _ in range(min(self._size(width, pixels, largest), len(pile)))]
-        for drawn in chosen:
-            drawn.uses += 1
-            if drawn.uses < self.replay:
-                self._used.setdefault(width, deque()).append(drawn)
         return chosen
+
+    def give_back(self, batch: Sequence[Drawn]) -> None:
+        """Takes a batch that was trained on; what is worth another look will be drawn from again."""
+        for drawn in batch:
+            drawn.uses += 1
+            if drawn.uses < self.replay and drawn.loss > LEARNT:
+                self._used.setdefault(drawn.image.shape[1], deque()).append(drawn)
 
     def _size(self, width: int, pixels: int, largest: int) -> int:
         return max(1, min(largest, pixels // width))
