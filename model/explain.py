@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.charset import BLANK, STRAIGHT
 from model.preprocess import Image
-from model.reader import Character, Reader, Reading
+from model.reader import Character, Reader, Reading, turned
 
 NOTHING = "∅"  # how the blank is written
 VISIBLE = 0.02  # posterior from which a runner-up is worth showing
@@ -27,10 +27,12 @@ class RunnerUp:
 class Explanation:
     """A reading with each character's runner-up, and the posteriors it came from.
 
+    `image` is the picture as it was read, turned if its line lay on its side.
     `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t lies between the pixels
     `edges[t]` and `edges[t + 1]` of the picture's width.
     """
 
+    image: Image
     reading: Reading
     runners_up: tuple[RunnerUp, ...]
     posteriors: NDArray[np.float32]
@@ -44,10 +46,11 @@ def explain(reader: Reader, image: Image) -> Explanation:
         ValueError: an array that `Reader.read` refuses.
     """
     (reading,) = reader.read([image], typographic_quotes=True)
+    image = turned(image, reading.turn)
     posteriors, edges = reader.posteriors(image)
     alphabet = [NOTHING, *reader.config.alphabet]
     runners_up = tuple(_runner_up(one, posteriors, edges, alphabet) for one in reading.characters)
-    return Explanation(reading, runners_up, posteriors, edges)
+    return Explanation(image, reading, runners_up, posteriors, edges)
 
 
 def _runner_up(
@@ -64,7 +67,7 @@ def _runner_up(
     return RunnerUp(alphabet[second], float(surest[second]))
 
 
-def draw(explanation: Explanation, image: Image, alphabet: str, picture: Path) -> None:
+def draw(explanation: Explanation, alphabet: str, picture: Path) -> None:
     """Writes a PNG: the picture, each character over its span with its confidence and runner-up, and the alignment.
 
     The alignment's rows are the classes that matter, its columns the network's frames; the darker, the
@@ -72,7 +75,8 @@ def draw(explanation: Explanation, image: Image, alphabet: str, picture: Path) -
     """
     from matplotlib.figure import Figure
 
-    reading, width = explanation.reading, image.shape[1]
+    image, reading = explanation.image, explanation.reading
+    width = image.shape[1]
     names = [NOTHING, *alphabet]
     shown = sorted({BLANK, *(names.index(c.text, 1) for c in reading.characters),
                     *(names.index(r.text) for r in explanation.runners_up if r.confidence >= VISIBLE)})  # fmt: skip

@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ GPU_PIXELS = 8 * CPU_PIXELS
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+
+# A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
+ON_SIDE = 1.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Reading:
 
     `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` that
     of the weakest character, or `confidence` where there is no character. `alternatives` are the
-    next best texts, the likeliest first, as many as were asked for and found.
+    next best texts, the likeliest first, as many as were asked for and found. `turn`, 0, 90 or 270,
+    is the clockwise turn in degrees in which a line on its side was read; its characters' spans
+    are along the width of the turned image.
     """
 
     text: str
@@ -61,6 +66,7 @@ class Reading:
     confidence_min: float
     characters: tuple[Character, ...]
     alternatives: tuple[Alternative, ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ class Reader:
     ) -> list[Reading]:
         """The text of each image, in order; an image's answer does not depend on the others.
 
-        `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. `decodings`, one per
+        `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. One that is much taller
+        than wide is also read turned to either side, and the surest text wins. `decodings`, one per
         image, come from `decoding`; without one, an image is decoded greedily. Typographic quotes
         become straight ones unless `typographic_quotes` is set; outer spaces are dropped.
 
@@ -135,15 +142,19 @@ class Reader:
         asked = [None] * len(images) if decodings is None else list(decodings)
         if len(asked) != len(images):
             raise ValueError(f"{len(asked)} decodings for {len(images)} images")
+        turns = [(index, turn) for index, image in enumerate(images) for turn in _turns(image.shape)]
+        views = [turned(images[index], turn) for index, turn in turns]
+        asked = [asked[index] for index, _ in turns]
         found: dict[int, _Found] = {}
-        widths = [0] * len(images)
+        widths = [0] * len(views)
         with torch.inference_mode():
-            for indexes, logits in self._logits(images, widths):
+            for indexes, logits in self._logits(views, widths):
                 found.update(self._search(indexes, logits, asked))
-        return [
-            self._reading(found[index], image, widths[index], asked[index], typographic_quotes)
-            for index, image in enumerate(images)
-        ]
+        readings: list[list[Reading]] = [[] for _ in images]
+        for number, (index, turn) in enumerate(turns):
+            reading = self._reading(found[number], views[number], widths[number], asked[number], typographic_quotes)
+            readings[index].append(replace(reading, turn=turn) if turn else reading)
+        return [_surest(several) for several in readings]
 
     def decoding(
         self,
@@ -211,6 +222,8 @@ class Reader:
 
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, at which an image of this size is computed."""
+        if len(_turns((height, width))) > 1:  # the turned views are the most of the work
+            height, width = width, height
         return preprocess.rung(self.config, height, width)
 
     def warm_up(self) -> None:
@@ -325,6 +338,23 @@ class _InPairs(nn.Module):
         count = columns.shape[0]
         context, _ = self.lstm(columns.expand(2, -1, -1) if count == 1 else columns)
         return context[:count], None
+
+
+def _turns(shape: Sequence[int]) -> tuple[int, ...]:
+    """The clockwise turns, in degrees, in which an image of this shape `(H, W, ...)` is read."""
+    return (0, 90, 270) if len(shape) > 1 and shape[0] >= ON_SIDE * shape[1] > 0 else (0,)
+
+
+def turned(image: Image, turn: int) -> Image:
+    """An image `(H, W, ...)` turned clockwise by 0, 90, 180 or 270 degrees."""
+    return np.ascontiguousarray(np.rot90(image, -turn // 90)) if turn else image
+
+
+def _surest(readings: Sequence[Reading]) -> Reading:
+    """The upright reading, or a turned one that is surer; one character is too little to turn for."""
+    upright, *others = readings
+    able = [upright, *(reading for reading in others if len(reading.text) > 1)]
+    return max(able, key=lambda reading: (bool(reading.text), reading.confidence))
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:

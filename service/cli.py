@@ -240,7 +240,7 @@ def _explain(reader: LineReader, image: UprightImage, picture: Path) -> None:
 
     assert isinstance(reader, Reader)
     try:
-        draw(explain(reader, image.pixels), image.pixels, reader.config.alphabet, picture)
+        draw(explain(reader, image.pixels), reader.config.alphabet, picture)
     except (OSError, ValueError) as error:  # a folder that is not there, a suffix that is no picture
         fail(f"{picture}: {error}", 1)
 

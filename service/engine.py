@@ -236,6 +236,7 @@ class Engine:
         except Broken:
             raise NotReady("The model failed while it was reading.", retry_after=1.0) from None
         turn, best = max(served, key=lambda one: (bool(one[1].reading.text), one[1].reading.confidence))
+        turn = (turn + best.reading.turn) % 360
         return Recognition(image, turn, best.reading, decode_time, best.queue_time, best.inference_time)
 
     async def offload(self, work: Callable[[], T]) -> T:

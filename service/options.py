@@ -65,7 +65,8 @@ class QueryOptions(BaseModel):
         default="0",
         description=(
             "Clockwise turn in degrees to make before reading, on top of the one that the image file asks for;"
-            " `auto` reads upright and upside down and keeps the surer text."
+            " `auto` reads upright and upside down and keeps the surer text. A picture that is then much taller"
+            " than wide is read turned to either side as well."
         ),
         examples=["auto"],
     )

@@ -109,7 +109,9 @@ function draw(card, body) {
   const { width, height } = body.image;
   // The boxes belong to the upright picture. The browser shows the file as its own metadata asks for, so a turn that was
   // made on top of that, which swaps the sides or stands the picture on its head, would leave them in the wrong place.
-  if (card.dataset.turn !== "0") return;
+  // The same holds where a tall picture was read on its side.
+  const shown = card.querySelector("img");
+  if (card.dataset.turn !== "0" || (shown.naturalWidth && shown.naturalWidth < shown.naturalHeight !== width < height)) return;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   for (const one of body.chars) {
     const box = document.createElementNS("http://www.w3.org/2000/svg", "polygon");

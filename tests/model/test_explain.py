@@ -45,6 +45,6 @@ def test_the_picture_is_written(bar_reader: Reader, tmp_path: Path) -> None:
     picture = tmp_path / "why.png"
     for marks in ({8: BAR, 24: QUOTE, 40: SPACE, 56: BAR}, {}):
         image = bars(96, marks)
-        draw(explain(bar_reader, image), image, bar_reader.config.alphabet, picture)
+        draw(explain(bar_reader, image), bar_reader.config.alphabet, picture)
         with Image.open(picture) as drawn:
             assert drawn.width > 500 and np.asarray(drawn.convert("L")).std() > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.reader import fold_normalisation, join, multiplies_bfloat16
+from model.reader import fold_normalisation, join, multiplies_bfloat16, turned
 from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
 
@@ -135,8 +136,32 @@ def test_answers_do_not_depend_on_batch_mates(precision: str) -> None:
 def test_any_size_is_read(talkative: Reader, size: tuple[int, ...]) -> None:
     (reading,) = talkative.read([np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)])
     assert 0.0 <= reading.confidence <= 1.0
-    assert all(0 <= c.start <= c.end <= size[1] for c in reading.characters)
+    length = size[0] if reading.turn else size[1]
+    assert all(0 <= c.start <= c.end <= length for c in reading.characters)
     assert all(a.end <= b.start for a, b in itertools.pairwise(reading.characters))
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_line_on_its_side_is_read_as_it_would_be_upright(bar_reader: Reader, quarters: int) -> None:
+    line = bars(160, {8: QUOTE, 40: BAR, 72: BAR, 104: BAR, 136: BAR})
+    on_its_side = np.ascontiguousarray(np.rot90(line, quarters))
+    (reading,) = bar_reader.read([on_its_side])
+    assert reading.turn in (90, 270)
+    (upright,) = bar_reader.read([turned(on_its_side, reading.turn)])
+    assert upright.turn == 0 and len(upright.text) > 3
+    assert reading == dataclasses.replace(upright, turn=reading.turn)
+
+
+def test_one_character_is_not_turned_for(bar_reader: Reader) -> None:
+    tall = bars(20, {6: BAR}, height=64)
+    assert bar_reader.read([tall])[0].turn == 0
+
+
+def test_each_view_of_a_tall_picture_is_decoded_as_asked(bar_reader: Reader) -> None:
+    line = np.ascontiguousarray(np.rot90(row_of(5)))
+    plain, asked = bar_reader.read([line, line], [None, bar_reader.decoding(alternatives=3)])
+    assert plain.turn in (90, 270) and not plain.alternatives
+    assert asked.text == plain.text and asked.alternatives
 
 
 def test_a_wrong_array_is_refused(talkative: Reader) -> None:
@@ -147,6 +172,7 @@ def test_a_wrong_array_is_refused(talkative: Reader) -> None:
 def test_the_width_bucket_is_the_width_that_is_computed(talkative: Reader) -> None:
     assert talkative.width_bucket(64, 200) == 112
     assert talkative.width_bucket(32, 9001) == 9004
+    assert talkative.width_bucket(200, 64) == 112
 
 
 def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

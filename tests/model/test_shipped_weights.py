@@ -48,6 +48,13 @@ def test_drawn_lines_are_read_and_surely(reader: model.Reader) -> None:
     assert all(r.confidence_min <= 1.0 and len(r.characters) == len(r.text) for r in readings)
 
 
+@pytest.mark.parametrize("turn", [90, 270])
+def test_a_line_on_its_side_is_read(reader: model.Reader, turn: int) -> None:
+    on_its_side = np.ascontiguousarray(np.rot90(draw(LINES[0]), turn // 90))
+    reading = reader.read([on_its_side])[0]
+    assert (reading.text, reading.turn) == (LINES[0], turn)
+
+
 @pytest.mark.parametrize("size", [16, 24, 48, 96, 200])
 def test_any_size_is_read(reader: model.Reader, size: int) -> None:
     assert reader.read([draw(LINES[0], size)])[0].text == LINES[0]

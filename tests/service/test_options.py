@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from model import Alternative, Reading
+from model import Alternative, Character, Reading
 
 
 def encode(pixels: Any, **options: Any) -> bytes:
@@ -93,6 +93,14 @@ def test_auto_keeps_the_surer_of_upright_and_upside_down(client: TestClient, fak
     body = ask(client, encode(pixels), orientation="auto")
     assert body["text"] == "right"
     assert body["image"]["orientation_applied"] == (180 if upside_down else 0)
+
+
+def test_a_turn_that_the_recogniser_found_is_reported_with_its_boxes(client: TestClient, fake: Any) -> None:
+    letters = (Character("u", 0.9, 1.0, 20.0), Character("p", 0.9, 30.0, 60.0))
+    fake.reading = lambda image: Reading("up", 0.9, 0.9, letters, turn=270)
+    body = ask(client, encode(np.full((60, 20), 9, np.uint8)), detail="chars")
+    assert body["image"] == {"width": 60, "height": 20, "format": "PNG", "orientation_applied": 270}
+    assert body["chars"][1]["polygon"] == [[30, 0], [60, 0], [60, 20], [30, 20]]
 
 
 def test_auto_prefers_some_text_to_a_sure_nothing(client: TestClient, fake: Any) -> None:
