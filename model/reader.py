@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model import beam, ctc, preprocess
+from model import beam, ctc, fused, preprocess
 from model.beam import Decoding, Lexicon
 from model.charset import STRAIGHT, Charset
 from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN, ResidualBlock
+from model.fused import Fused
 from model.preprocess import Image
 
 # Scaled pixels per forward pass. On a CPU 128 words of 128 x 32 pixels, whose widest layer is some
@@ -117,9 +118,10 @@ class Reader:
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         # Converted once: autocast would convert the weights again for every batch.
         self._model = fold_normalisation(model.eval()).to(self.device, self._dtype)
-        if self._dtype is torch.bfloat16:
-            self._model.lstm = _InPairs(self._model.lstm)  # type: ignore[assignment]
         convert_conv2d_weight_memory_format(self._model, torch.channels_last)
+        with torch.inference_mode():
+            fast = type(model) is CRNN and fused.available(self.device, self._dtype)  # a subclass computes otherwise
+            self._run: Callable[[torch.Tensor], torch.Tensor] = Fused(self._model) if fast else self._model
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
 
     def read(
@@ -283,7 +285,7 @@ class Reader:
         # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
-            logits: torch.Tensor = self._model(images)
+            logits = self._run(images)
         return logits.float()
 
     def _placing(self, image: Image, scaled_width: int) -> Callable[[int], float]:
@@ -321,23 +323,6 @@ class Reader:
         others.pop(text, None)
         wanted = list(others.items())[: asked.alternatives] if asked else []
         return Reading(text, decoded.confidence, weakest, kept, tuple(Alternative(*other) for other in wanted))
-
-
-class _InPairs(nn.Module):
-    """An LSTM that never sees a batch of one.
-
-    For that oneDNN takes another kernel, which rounds bfloat16 elsewhere, and the same picture would
-    get another confidence alone than in company.
-    """
-
-    def __init__(self, lstm: nn.Module) -> None:
-        super().__init__()
-        self.lstm = lstm
-
-    def forward(self, columns: torch.Tensor) -> tuple[torch.Tensor, None]:
-        count = columns.shape[0]
-        context, _ = self.lstm(columns.expand(2, -1, -1) if count == 1 else columns)
-        return context[:count], None
 
 
 def _turns(shape: Sequence[int]) -> tuple[int, ...]:
