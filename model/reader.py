@@ -26,6 +26,7 @@ from model.preprocess import Image
 CPU_PIXELS = 128 * 128 * 32
 GPU_PIXELS = 8 * CPU_PIXELS
 
+PASSES = (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # images in a forward pass
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -251,9 +252,10 @@ class Reader:
     def _pass(self, pieces: list[_Piece], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """The same for pieces of one width; what was read in windows is joined."""
         unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
-        size = max(1, self._max_pixels // pieces[0].pixels.size)
-        for first in range(0, len(pieces), size):
+        first = 0
+        for size in pass_sizes(len(pieces), self._max_pixels // pieces[0].pixels.size):
             batch = pieces[first : first + size]
+            first += size
             logits = self._forward(preprocess.to_tensor([p.pixels for p in batch], self.device))  # (B, T, C)
             whole = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
             if whole:
@@ -340,6 +342,22 @@ def _surest(readings: Sequence[Reading]) -> Reading:
     upright, *others = readings
     able = [upright, *(reading for reading in others if len(reading.text) > 1)]
     return max(able, key=lambda reading: (bool(reading.text), reading.confidence))
+
+
+def pass_sizes(count: int, most: int) -> list[int]:
+    """Into passes of how many images `count` of one width are split, none above `most` (at least 1).
+
+    Only a few sizes occur. oneDNN makes and keeps a kernel for every shape that it meets, which takes it
+    some milliseconds and megabytes; with a pass for every number of images it would never be done.
+    """
+    sizes = []
+    while count > 0:
+        fitting = [size for size in PASSES if size <= min(count, max(1, most))]
+        # One image alone costs nearly what two do, so rather 3 + 2 than 4 + 1.
+        size = next((s for s in reversed(fitting) if count - s != 1), fitting[-1])
+        sizes.append(size)
+        count -= size
+    return sizes
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:

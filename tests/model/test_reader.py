@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.reader import fold_normalisation, join, multiplies_bfloat16, turned
+from model.reader import fold_normalisation, join, multiplies_bfloat16, pass_sizes, turned
 from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
 
@@ -186,6 +186,19 @@ def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.Monk
     monkeypatch.setattr(talkative, "_forward", count)
     talkative.warm_up()
     assert seen == list(talkative.config.widths)
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 64, 10_000])
+def test_passes_hold_every_image_once_in_few_sizes(most: int) -> None:
+    seen: set[int] = set()
+    for count in range(200):
+        sizes = pass_sizes(count, most)
+        assert sum(sizes) == count
+        assert all(1 <= size <= max(1, most) for size in sizes)
+        assert len(sizes) <= 7 or most < 64
+        seen.update(sizes)
+    assert len(seen) <= 10
+    assert most < 2 or 1 not in pass_sizes(5, most)
 
 
 def test_folded_normalisation_computes_the_same(network: CRNN) -> None:
