@@ -91,7 +91,8 @@ class _Piece:
 class Reader:
     """Reads pictures that hold one line of text each.
 
-    Not for two threads at once. `model_id` names the model, `revision` the very weights.
+    On a CPU several threads may read at once, on an accelerator one at a time. `model_id` names the
+    model, `revision` the very weights.
     """
 
     model_id = "linewise"
@@ -284,9 +285,11 @@ class Reader:
             yield index, _Found(best, tuple(others))
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            return self._run(images).float()
         # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
             logits = self._run(images)
         return logits.float()
 

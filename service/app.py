@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import routes
 from service.access import KeyRing, RateLimiter
+from service.cores import share_cores
 from service.engine import Engine, LineReader
 from service.errors import LastResort, install_handlers
 from service.guards import BodyGuard
@@ -33,7 +34,10 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
     chosen = settings or Settings()
 
     def open_reader() -> LineReader:
-        return reader or load_reader(chosen)
+        if reader is not None:
+            return reader
+        share_cores(chosen.batch_limits.threads)
+        return load_reader(chosen)
 
     metrics = Metrics()
     engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits, observer=metrics)

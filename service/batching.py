@@ -1,4 +1,4 @@
-"""From single images to batches for one model thread, and back.
+"""From single images to batches for the model threads, and back.
 
 Admission is bounded and honest: whoever cannot be answered before the deadline is refused at once, with the time after
 which it is worth another try. Admitted jobs wait in one queue per width rung, the earliest deadline first; batches grow
@@ -12,22 +12,30 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-Pixels = npt.NDArray[np.uint8]
-ReadingT = TypeVar("ReadingT")
-ReadingT_co = TypeVar("ReadingT_co", covariant=True)
+from service.jobs import (
+    BatchLimits,
+    BatchReport,
+    Broken,
+    Closed,
+    Expired,
+    Job,
+    Observer,
+    Overloaded,
+    Pixels,
+    Queues,
+    ReadingT,
+    Served,
+)
 
 # Share of the past in the measured speed after each batch: ten batches make up about two thirds of it.
 MEMORY = 0.9
+
+ReadingT_co = TypeVar("ReadingT_co", covariant=True)
 
 
 class BatchReader(Protocol[ReadingT_co]):
@@ -38,93 +46,6 @@ class BatchReader(Protocol[ReadingT_co]):
 
     def width_bucket(self, height: int, width: int) -> int:
         """The rung, in columns, of an image of this size."""
-
-
-class BatchingError(Exception):
-    """A job that will not be read."""
-
-
-class Overloaded(BatchingError):
-    """There is no room, or no hope of an answer in time; ``retry_after`` is the expected wait in seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"expected wait {retry_after:.1f} s")
-        self.retry_after = retry_after
-
-
-class Closed(BatchingError):
-    """Nothing is admitted any more: the batcher is being drained."""
-
-
-class Expired(BatchingError):
-    """The deadline passed before the job's turn came."""
-
-
-class Broken(BatchingError):
-    """The model thread is gone."""
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How much is read at once and how much may wait.
-
-    ``linger`` is how long an idle device waits for company, ``hang_timeout`` the longest a healthy batch may take.
-    """
-
-    max_items: int = 32
-    max_columns: int = 16_384
-    max_in_flight: int = 512
-    max_bytes: int = 256 * 2**20
-    linger: float = 0.0
-    hang_timeout: float = 60.0
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """One batch that was read: items, columns, each item's wait and the duration in seconds."""
-
-    items: int
-    columns: int
-    waits: tuple[float, ...]
-    duration: float
-
-
-class Observer:
-    """Told what happens, from the threads where it happens; this one does not care."""
-
-    def batch(self, report: BatchReport) -> None:
-        """A batch was read."""
-
-    def dropped(self, reason: str) -> None:
-        """A job left the queue unread: ``expired`` or ``cancelled``."""
-
-    def failed(self, items: int) -> None:
-        """The reader raised on so many items at once."""
-
-
-@dataclass(frozen=True)
-class Served(Generic[ReadingT]):
-    """A reading, how long it waited and how long its batch took."""
-
-    reading: ReadingT
-    queue_time: float
-    inference_time: float
-
-
-@dataclass(eq=False)
-class _Job(Generic[ReadingT]):
-    pixels: Pixels
-    decoding: object
-    rung: int
-    deadline: float
-    number: int
-    submitted: float
-    queued: bool = True
-    future: Future[Served[ReadingT]] = field(default_factory=Future)
-
-    @property
-    def urgency(self) -> tuple[float, int]:
-        return self.deadline, self.number
 
 
 class Ticket(Generic[ReadingT]):
@@ -164,7 +85,7 @@ class Ticket(Generic[ReadingT]):
 
 
 class Batcher(Generic[ReadingT]):
-    """The queue, its model thread and the account of both."""
+    """The queue, its model threads and the account of both."""
 
     def __init__(
         self,
@@ -186,26 +107,26 @@ class Batcher(Generic[ReadingT]):
         self._on_broken = on_broken
 
         self._changed = threading.Condition(threading.Lock())
-        self._queues: dict[int, list[_Job[ReadingT]]] = {}
+        self._queues = Queues[ReadingT]()
         self._number = 0
-        self._queued_columns = 0
-        self._queued_items = 0
         self._in_flight = 0
         self._bytes = 0
         self._unsubmitted = 0  # admitted, still being decoded
         self._columns_per_item = 0.0
-        self._read_columns = 0.0  # decayed sums; their ratio is the measured speed
+        self._read_columns = 0.0  # decayed sums; their ratio is the measured speed of one thread
         self._read_seconds = 0.0
         self._budget = limits.max_columns
-        self._taken: list[_Job[ReadingT]] = []
-        self._running: tuple[int, float] | None = None  # columns, start
+        self._taken: dict[str, list[Job[ReadingT]]] = {}  # by thread
+        self._running: dict[str, tuple[int, float]] = {}  # by thread: columns, start
         self._closed = False
         self._broken = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        names = [f"model-{number}" for number in range(limits.threads)]
+        self._threads = [threading.Thread(target=self._run, name=name, args=(name,), daemon=True) for name in names]
 
     def start(self) -> None:
-        """Start the model thread."""
-        self._thread.start()
+        """Start the model threads."""
+        for thread in self._threads:
+            thread.start()
 
     # What the callers see ---------------------------------------------------------------------------------------------
 
@@ -241,10 +162,12 @@ class Batcher(Generic[ReadingT]):
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait, after ``close``, until all is read and the thread has ended; whether it has."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Wait, after ``close``, until all is read and the threads have ended; whether they have."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def expected_wait(self) -> float:
@@ -260,15 +183,15 @@ class Batcher(Generic[ReadingT]):
     @property
     def queued(self) -> int:
         """Items waiting for the model."""
-        return self._queued_items
+        return self._queues.items
 
     @property
     def alive(self) -> bool:
-        """Whether the model thread runs and is not stuck in a batch."""
-        running = self._running
-        if self._broken or not self._thread.is_alive():
+        """Whether the model threads run and none is stuck in a batch."""
+        if self._broken or not all(thread.is_alive() for thread in self._threads):
             return False
-        return running is None or self._clock() - running[1] <= self._limits.hang_timeout
+        now = self._clock()
+        return all(now - started <= self._limits.hang_timeout for _, started in list(self._running.values()))
 
     # The account, with the lock held ----------------------------------------------------------------------------------
 
@@ -281,13 +204,13 @@ class Batcher(Generic[ReadingT]):
     def _expected_wait(self) -> float:
         if self._read_seconds <= 0.0:
             return 0.0  # nothing measured yet; the bounds on items and bytes hold all the same
+        waiting = self._queues.columns + self._unsubmitted * self._columns_per_item
+        if not waiting and len(self._running) < len(self._threads):
+            return 0.0  # a thread is idle
         speed = self._read_columns / self._read_seconds
-        ahead = self._queued_columns + self._unsubmitted * self._columns_per_item
-        wait = ahead / speed
-        if self._running is not None:
-            columns, started = self._running
-            wait += max(0.0, columns / speed - (self._clock() - started))
-        return wait
+        now = self._clock()
+        rest = sum(max(0.0, columns - speed * (now - started)) for columns, started in self._running.values())
+        return (waiting + rest) / (speed * len(self._threads))
 
     def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[Served[ReadingT]]:
         rung = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
@@ -299,13 +222,11 @@ class Batcher(Generic[ReadingT]):
             ticket.unsubmitted -= 1
             self._unsubmitted -= 1
             self._number += 1
-            job = _Job[ReadingT](pixels, decoding, rung, ticket.deadline, self._number, self._clock())
-            insort(self._queues.setdefault(rung, []), job, key=lambda other: other.urgency)
-            self._queued_columns += rung
-            self._queued_items += 1
+            job = Job[ReadingT](pixels, decoding, rung, ticket.deadline, self._number, self._clock())
+            self._queues.add(job)
             past = self._columns_per_item or rung
             self._columns_per_item = MEMORY * past + (1.0 - MEMORY) * rung
-            self._changed.notify_all()
+            self._changed.notify()
         job.future.add_done_callback(lambda _: self._withdraw(job))
         return job.future
 
@@ -320,89 +241,71 @@ class Batcher(Generic[ReadingT]):
             ticket.unsubmitted = 0
             self._changed.notify_all()  # after close, the thread waits for the last of these
 
-    def _withdraw(self, job: _Job[ReadingT]) -> None:
+    def _withdraw(self, job: Job[ReadingT]) -> None:
         """Forget a job that was cancelled in the queue; one that was taken out before needs nothing."""
         with self._changed:
             if not job.queued:
                 return
-            self._remove(job.rung, [job])
+            self._queues.remove(job.rung, [job])
         self._observer.dropped("cancelled")
 
-    def _remove(self, rung: int, jobs: list[_Job[ReadingT]]) -> None:
-        for job in jobs:
-            job.queued = False
-        rest = [job for job in self._queues[rung] if job.queued]
-        if rest:
-            self._queues[rung] = rest
-        else:
-            del self._queues[rung]
-        self._queued_columns -= rung * len(jobs)
-        self._queued_items -= len(jobs)
+    # The model threads ------------------------------------------------------------------------------------------------
 
-    # The model thread -------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def _run(self, name: str) -> None:
         try:
-            while (batch := self._next_batch()) is not None:
-                self._read(batch)
+            while (batch := self._next_batch(name)) is not None:
+                self._read(batch, name)
         except BaseException as error:  # told, not raised: a thread has nobody to raise it to
-            self._break()
+            self._break(name)
             self._on_broken(error)
 
-    def _next_batch(self) -> list[_Job[ReadingT]] | None:
+    def _next_batch(self, name: str) -> list[Job[ReadingT]] | None:
         """Wait for work and take the most urgent batch; it is empty when its jobs were gone. None after the last."""
         with self._changed:
             idle = not self._queues
             while not self._queues:
-                if self._closed and self._unsubmitted == 0:
+                if self._broken or (self._closed and self._unsubmitted == 0):
                     return None
                 self._changed.wait()
             if idle and self._limits.linger > 0.0:
-                self._changed.wait_for(lambda: self._queued_items >= self._limits.max_items, self._limits.linger)
-            expired = self._take_expired()
-            batch = self._take_most_urgent() if self._queues else []
-            self._taken = batch
+                self._changed.wait_for(lambda: self._queues.items >= self._limits.max_items, self._limits.linger)
+            expired = self._queues.take_expired(self._clock())
+            batch = self._queues.take_most_urgent(self._limits.max_items, self._budget) if self._queues else []
+            batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            self._taken[name] = batch
         for job in expired:
             if job.future.set_running_or_notify_cancel():
                 self._observer.dropped("expired")
                 job.future.set_exception(Expired("the deadline passed in the queue"))
         return batch
 
-    def _take_expired(self) -> list[_Job[ReadingT]]:
-        now = self._clock()
-        expired = [job for queue in self._queues.values() for job in queue if job.deadline <= now]
-        for job in expired:
-            self._remove(job.rung, [job])
-        return expired
-
-    def _take_most_urgent(self) -> list[_Job[ReadingT]]:
-        rung, queue = min(self._queues.items(), key=lambda item: item[1][0].urgency)
-        batch = queue[: max(1, min(self._limits.max_items, self._budget // rung))]
-        self._remove(rung, batch)
-        return [job for job in batch if job.future.set_running_or_notify_cancel()]
-
-    def _read(self, batch: list[_Job[ReadingT]]) -> None:
+    def _read(self, batch: list[Job[ReadingT]], name: str) -> None:
         """Read a batch; when that raises, read its halves, down to the image that is to blame."""
         if not batch:
             return
         columns = sum(job.rung for job in batch)
         started = self._clock()
-        self._running = (columns, started)
+        with self._changed:
+            self._running[name] = (columns, started)
         try:
             readings = self._reader.read([job.pixels for job in batch], [job.decoding for job in batch])
             if len(readings) != len(batch):
                 raise RuntimeError(f"{len(readings)} readings of {len(batch)} images")
         except Exception as error:
-            self._running = None
-            self._recover(batch, columns, error)
+            self._rest(name)
+            self._recover(batch, columns, error, name)
             return
         duration = self._clock() - started
-        self._running = None
+        self._rest(name)
         self._account(batch, columns, started, duration)
         for job, reading in zip(batch, readings, strict=True):
             job.future.set_result(Served(reading, started - job.submitted, duration))
 
-    def _recover(self, batch: list[_Job[ReadingT]], columns: int, error: Exception) -> None:
+    def _rest(self, name: str) -> None:
+        with self._changed:
+            del self._running[name]
+
+    def _recover(self, batch: list[Job[ReadingT]], columns: int, error: Exception, name: str) -> None:
         self._observer.failed(len(batch))
         if self._is_fatal(error):
             raise error
@@ -412,24 +315,22 @@ class Batcher(Generic[ReadingT]):
         if self._is_out_of_memory(error):
             self._budget = max(batch[0].rung, columns // 2)
         middle = len(batch) // 2
-        self._read(batch[:middle])
-        self._read(batch[middle:])
+        self._read(batch[:middle], name)
+        self._read(batch[middle:], name)
 
-    def _account(self, batch: list[_Job[ReadingT]], columns: int, started: float, duration: float) -> None:
+    def _account(self, batch: list[Job[ReadingT]], columns: int, started: float, duration: float) -> None:
         with self._changed:
             self._read_columns = MEMORY * self._read_columns + columns
             self._read_seconds = MEMORY * self._read_seconds + duration
         waits = tuple(started - job.submitted for job in batch)
         self._observer.batch(BatchReport(len(batch), columns, waits, duration))
 
-    def _break(self) -> None:
-        """Leave nobody waiting for a thread that will never come."""
+    def _break(self, name: str) -> None:
+        """Leave nobody waiting for a thread that will never come; the other threads finish what they read."""
         with self._changed:
             self._broken = True
-            stranded = [job for queue in self._queues.values() for job in queue]
-            for job in stranded:
-                self._remove(job.rung, [job])
-            stranded = [job for job in stranded if job.future.set_running_or_notify_cancel()]
-        for job in stranded + self._taken:
+            stranded = [job for job in self._queues.take_all() if job.future.set_running_or_notify_cancel()]
+            self._changed.notify_all()
+        for job in stranded + self._taken.get(name, []):
             if not job.future.done():
                 job.future.set_exception(Broken("the model thread has ended"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,12 +63,11 @@ def serve(
 ) -> None:
     """Start the HTTP service; all its settings are LINEWISE_* environment variables, options here come first."""
     from service.app import create_app
-    from service.cores import granted_cores
+    from service.cores import share_cores
     from service.server import run
 
-    # Before torch is imported: its threads are to be as many as the cores that were granted, not as the machine has.
-    os.environ.setdefault("OMP_NUM_THREADS", str(granted_cores()))
     settings = settings_from(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
+    share_cores(settings.batch_limits.threads)
     code = run(create_app(settings, open_reader(settings)), settings)
     if code:
         raise typer.Exit(code)

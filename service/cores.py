@@ -15,6 +15,14 @@ def granted_cores(cgroup: Path = CGROUP) -> int:
     return affinity if quota is None else max(1, min(affinity, int(quota)))
 
 
+def share_cores(threads: int) -> None:
+    """Give each of so many model threads its part of the granted cores; to be called before torch is imported.
+
+    A number that the environment sets already stays.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, granted_cores() // threads)))
+
+
 def _quota(cgroup: Path) -> float | None:
     """Cores' worth of time per second, or None without a limit."""
     try:

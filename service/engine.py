@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from service.batching import Batcher, BatchLimits, Broken, Closed, Expired, Observer, Overloaded, Served, Ticket
+from service.batching import Batcher, Ticket
 from service.cores import granted_cores
 from service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from service.images import ImageLimits, Pixels, UprightImage, decode
+from service.jobs import BatchLimits, Broken, Closed, Expired, Observer, Overloaded, Served
 from service.options import Options
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
@@ -125,9 +126,10 @@ class Engine:
             log.exception("the model cannot be loaded")
             self._fail()
             return
+        accelerated = str(reader.device) != "cpu"  # there, one thread at a time
         batcher = Batcher(
             reader,
-            self._batch_limits,
+            replace(self._batch_limits, threads=1) if accelerated else self._batch_limits,
             observer=self._observer,
             is_out_of_memory=_is_out_of_memory,
             is_fatal=_is_fatal,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service.batching import BatchReport, Observer
+from service.jobs import BatchReport, Observer
 
 if TYPE_CHECKING:
     from service.engine import Engine

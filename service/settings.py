@@ -12,8 +12,9 @@ import limits
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.batching import BatchLimits
+from service.cores import granted_cores
 from service.images import ImageLimits
+from service.jobs import BatchLimits
 
 MIN_KEY = 16  # characters: fewer can be guessed
 
@@ -78,6 +79,12 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(default=512, ge=1, description="Most images that are admitted at the same time.")
     max_in_flight_bytes: int = Field(
         default=256 * 2**20, ge=1, description="Most bytes of admitted image files at the same time."
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Images read at the same time, each on its own core; by default as many as there are cores for the"
+        " process, and one on an accelerator whatever is set.",
     )
     batch_items: int = Field(default=32, ge=1, description="Most images that the model reads at once.")
     batch_columns: int = Field(
@@ -157,6 +164,7 @@ class Settings(BaseSettings):
     def batch_limits(self) -> BatchLimits:
         """What the batching engine is held to."""
         return BatchLimits(
+            threads=self.threads or granted_cores(),
             max_items=self.batch_items,
             max_columns=self.batch_columns,
             max_in_flight=self.max_in_flight,

@@ -91,11 +91,14 @@ def fake() -> FakeReader:
 
 @pytest.fixture
 def make_client(fake: FakeReader) -> Iterator[Callable[..., TestClient]]:
-    """Give clients of an application with the settings asked for; all are closed at the end."""
+    """Give clients of an application with the settings asked for; all are closed at the end.
+
+    Unless told otherwise there is one model thread, whatever the machine, so that one image occupies the model.
+    """
     opened: list[TestClient] = []
 
     def make(**settings: Any) -> TestClient:
-        client = TestClient(create_app(Settings(**settings), fake), raise_server_exceptions=False)
+        client = TestClient(create_app(Settings(**({"threads": 1} | settings)), fake), raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         if fake.warm_gate.is_set():

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batching import (
-    Batcher,
+from service.batching import Batcher
+from service.jobs import (
     BatchLimits,
     BatchReport,
     Broken,
@@ -480,7 +480,53 @@ def test_many_threads_get_their_own_answers_and_the_account_returns_to_zero(make
     batcher.close()
     assert batcher.join(20)
     assert wrong == []
-    assert (batcher.in_flight, batcher.queued, batcher._queued_columns, batcher._bytes) == (0, 0, 0, 0)
+    assert (batcher.in_flight, batcher.queued, batcher._queues.columns, batcher._bytes) == (0, 0, 0, 0)
+
+
+def test_as_many_batches_are_read_at_once_as_there_are_threads(make: Make, reader: GatedReader) -> None:
+    batcher = make(BatchLimits(threads=2))
+    first, second = occupy(batcher, reader), submit(batcher, 1)
+    assert reader.entered.acquire(timeout=20), "the second thread does not wait for the first"
+    rest = [submit(batcher, value) for value in (2, 3)]
+    assert batcher.queued == 2
+    reader.gate.set()
+    assert results([first, second, *rest]) == [0, 1, 2, 3]
+    assert sorted(map(sorted, reader.batches[:2])) == [[0], [1]]
+
+
+def test_nobody_waits_while_a_thread_is_idle(make: Make, reader: GatedReader) -> None:
+    batcher = make(BatchLimits(threads=2))
+    speed_of(batcher, reader, columns_per_second=64)
+    occupy(batcher, reader)
+    assert batcher.expected_wait == 0.0
+    submit(batcher, 1)
+    assert reader.entered.acquire(timeout=20)
+    assert batcher.expected_wait == pytest.approx(1.0)  # two seconds of work for two threads
+    submit(batcher, 2)
+    assert batcher.expected_wait == pytest.approx(1.5)
+
+
+def test_one_stuck_thread_of_several_is_told(make: Make, reader: GatedReader, clock: Clock) -> None:
+    batcher = make(BatchLimits(threads=3, hang_timeout=5))
+    occupy(batcher, reader)
+    assert batcher.alive
+    clock.now += 6
+    assert not batcher.alive
+
+
+def test_a_lost_device_ends_every_thread(make: Make, reader: GatedReader) -> None:
+    reader.error, reader.poison = SystemExit(), {1}
+    told: list[BaseException] = []
+    batcher = make(BatchLimits(threads=3), on_broken=told.append)
+    fine = occupy(batcher, reader)
+    bad = submit(batcher, 1)
+    assert reader.entered.acquire(timeout=20)
+    reader.gate.set()
+    with pytest.raises(Broken):
+        bad.result(20)
+    assert fine.result(20).reading == 0, "another thread's batch is not harmed"
+    assert batcher.join(20)
+    assert told == [reader.error]
 
 
 def test_each_image_takes_its_wish_on_decoding_along(make: Make, reader: GatedReader) -> None:

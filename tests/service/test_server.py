@@ -28,7 +28,9 @@ def serve(fake: Any) -> Serve:
 
     @contextlib.contextmanager
     def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
-        config = uvicorn.Config(app or create_app(Settings(**settings), fake), port=0, log_config=None)
+        config = uvicorn.Config(
+            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -117,7 +119,7 @@ def post_head(picture: bytes, path: str = "/recognize") -> bytes:
 
 @pytest.mark.parametrize("accept", ["", "application/x-ndjson"])
 def test_work_for_a_client_that_left_is_dropped(serve: Serve, picture: bytes, fake: Any, accept: str) -> None:
-    app = create_app(Settings(), fake)
+    app = create_app(Settings(threads=1), fake)
     engine = app.state.engine
     with serve(app) as port:
         fake.gate.clear()
