@@ -16,7 +16,7 @@ from service.access import KeyRing, RateLimiter
 from service.cores import share_cores
 from service.engine import Engine, LineReader
 from service.errors import LastResort, install_handlers
-from service.guards import BodyGuard
+from service.guards import BodyGuard, OverloadGuard
 from service.metrics import Metrics
 from service.observe import RequestContext
 from service.page import page
@@ -82,6 +82,13 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
         max_total=settings.max_in_flight_bytes,
         timeout=settings.upload_timeout,
         exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
+    )
+    one, several = settings.request_timeout, settings.batch_timeout
+    app.add_middleware(
+        OverloadGuard,
+        check=app.state.engine.check,
+        timeouts={"/recognize": one, "/v1/recognize": one, "/recognize/batch": several, "/v1/recognize/batch": several},
+        max_timeout=settings.max_request_timeout,
     )
     app.add_middleware(LastResort)
     if settings.cors_origins:

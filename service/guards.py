@@ -1,15 +1,55 @@
-"""Pure ASGI guards around the application: how much a client may send, and how slowly."""
+"""Pure ASGI guards around the application: how much a client may send, how slowly, and when it is too much at all."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTooLarge, QueueFull, ServiceError, UploadTimeout, problem_response
+
+
+class OverloadGuard:
+    """Refuse at the door what the engine would refuse anyway for want of time or room.
+
+    When many times more is asked than can be done, taking requests apart would leave no time for those that were
+    admitted. ``timeouts`` are the paths that bring work, with the seconds that their requests have by default;
+    ``check`` raises ``QueueFull`` for a deadline, of ``time.monotonic``, that cannot be kept.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, check: Callable[[float], None], timeouts: Mapping[str, float], max_timeout: float
+    ) -> None:
+        self.app = app
+        self.check = check
+        self.timeouts = timeouts
+        self.max_timeout = max_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        timeout = self.timeouts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if timeout is not None:
+            try:
+                self.check(time.monotonic() + min(self._wanted(scope) or timeout, self.max_timeout))
+            except QueueFull as error:
+                scope["state"]["route"] = scope["path"]  # which no router will find out any more
+                await problem_response(error, scope)(scope, receive, send)
+                return
+            except ServiceError:
+                pass  # not for want of time; who asks is to be told by the route
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _wanted(scope: Scope) -> float | None:
+        """The seconds in X-Request-Timeout, None where they are of no use, which the route will complain about."""
+        try:
+            seconds = float(Headers(scope=scope).get("x-request-timeout", ""))
+        except ValueError:
+            return None
+        return seconds if 0 < seconds < math.inf else None
 
 
 class BodyGuard:

@@ -63,9 +63,9 @@ class RequestContext:
             self._record(scope, headers, request_id, status or 499, time.perf_counter() - started)
 
     def _record(self, scope: Scope, headers: Headers, request_id: str, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"  # a label that a client must not invent
         state: Mapping[str, Any] = scope["state"]
+        route = getattr(scope.get("route"), "path", state.get("route", "unmatched"))
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # a label that a client must not invent
         self.metrics.request(method, route, status, seconds)
         for code in state.get("problems", ()):
             self.metrics.problem(code)
