@@ -147,7 +147,8 @@ def load(
 
 
 for command in (
-    workshop.evaluate, workshop.bench, workshop.synth, workshop.train, workshop.calibrate, workshop.promote,
+    workshop.evaluate, workshop.bench, workshop.fonts, workshop.synth, workshop.train, workshop.calibrate,
+    workshop.promote,
 ):  # fmt: skip
     app.command()(command)
 

@@ -209,6 +209,34 @@ def synth(
         fail(str(error), 1)
 
 
+def fonts(
+    folder: Annotated[Path, typer.Argument(help="Folder to fill; name it in LINEWISE_FONTS afterwards.")],
+) -> None:
+    """Fetch the free fonts, and the handwritten digits, that the shipped weights were trained with."""
+    from rich.progress import Progress
+
+    from model.synth.download import fetch_all, packages
+
+    names, problems = packages(), []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("fetching", total=len(names))
+
+        def told(name: str, problem: str | None) -> None:
+            progress.advance(task)
+            if problem:
+                problems.append(f"{name}: {problem}")
+
+        try:
+            fetch_all(folder, names, told)
+        except OSError as error:
+            fail(str(error), 1)
+    for problem in problems:
+        complain(problem)
+    typer.echo(f"{len(names) - len(problems)} of {len(names)} packages in {folder}; export LINEWISE_FONTS={folder}")
+    if len(problems) == len(names):
+        raise typer.Exit(1)
+
+
 def train(
     recipe: Annotated[str, typer.Option(help="cpu, gpu or smoke.")] = "cpu",
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train; the rate falls at the end.")] = 60,
