@@ -4,27 +4,25 @@ Times are CPU seconds of the whole process, all its threads together, so that an
 cores gains nothing by it; engines take turns, so that a busy machine slows all of them alike.
 """
 
-import importlib.util
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from model.crnn import multiply_accumulates
 from model.evaluate import AGREES, Sample, open_image, own_metric
 from model.preprocess import Image
 from model.reader import Reader
+from model.rivals import Engine, open_rival
 
 BATCH_SIZES = (1, 8, 32)
 THROUGHPUT_BATCH = 64
-RIVALS = ("rapidocr", "onnxocr")
-
-Engine = Callable[[Sequence[Image]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,18 @@ class Contest:
     least: float
     most: float
     right: float
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Images per second with one thread and with `threads`; `factor` is the median of the rounds' ratios."""
+
+    threads: int
+    alone_per_s: float
+    together_per_s: float
+    factor: float
+    least: float
+    most: float
 
 
 def by_width(reader: Reader, widths: Sequence[int], repeats: int = 20) -> list[Speed]:
@@ -82,20 +92,56 @@ def engines(reader: Reader, rivals: Sequence[str]) -> dict[str, Engine]:
     Raises:
         ValueError: an unknown rival, or one that is not installed.
     """
-    chosen: dict[str, Engine] = {}
-    for name in rivals:
-        if name not in RIVALS:
-            raise ValueError(f"unknown engine {name}: one of {', '.join(RIVALS)}")
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed: pip install 'linewise[rivals]'")
-        chosen |= _rapidocr() if name == "rapidocr" else _onnxocr()
+    chosen = dict(open_rival(name) for name in rivals)
     chosen["linewise, one by one"] = lambda images: [reader.read([image])[0].text for image in images]
     chosen[f"linewise, batches of {THROUGHPUT_BATCH}"] = lambda images: [
-        reading.text
-        for first in range(0, len(images), THROUGHPUT_BATCH)
-        for reading in reader.read(images[first : first + THROUGHPUT_BATCH])
+        reading.text for batch in _lists(images) for reading in reader.read(batch)
     ]
     return chosen
+
+
+def _lists(images: Sequence[Image]) -> list[Sequence[Image]]:
+    return [images[first : first + THROUGHPUT_BATCH] for first in range(0, len(images), THROUGHPUT_BATCH)]
+
+
+def scaling(reader: Reader, images: Sequence[Image], threads: int, rounds: int) -> Scaling:
+    """The same images read by one thread and by several at once, in turns; for idle cores, one a thread.
+
+    The network itself must be held to one thread each, by OMP_NUM_THREADS, before torch is imported.
+    """
+    lists = _lists(images)
+
+    def seconds(count: int) -> float:
+        def work(number: int) -> None:
+            for batch in lists[number::count]:
+                reader.read(batch)
+
+        started = time.perf_counter()
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, range(count)))
+        return time.perf_counter() - started
+
+    rows = [(seconds(1), seconds(threads)) for _ in range(rounds + 1)][1:]  # the first makes the kernels
+    factors = [alone / together for alone, together in rows]
+    return Scaling(
+        threads,
+        len(images) / statistics.median(alone for alone, _ in rows),
+        len(images) / statistics.median(together for _, together in rows),
+        statistics.median(factors),
+        min(factors),
+        max(factors),
+    )
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device | str, size: int = 1024, repeats: int = 10) -> float:
+    """Multiplications of matrices that the machine does, in GMAC/s: what a network could reach at best."""
+    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    best = math.inf
+    for _ in range(repeats):
+        started = time.perf_counter()
+        float((left @ right)[0, 0])  # waits for an accelerator
+        best = min(best, time.perf_counter() - started)
+    return size**3 / best / 1e9
 
 
 def contest(
@@ -131,53 +177,16 @@ def _coloured(image: Image) -> Image:
     return image if image.ndim == 3 else np.ascontiguousarray(np.repeat(image[:, :, None], 3, axis=2))
 
 
-def _bgr(image: Image) -> Image:
-    return np.ascontiguousarray(image[:, :, ::-1])
-
-
-def _rapidocr() -> dict[str, Engine]:
-    """RapidOCR's recogniser alone, PP-OCRv6 small, one image at a time."""
-    from rapidocr import RapidOCR  # type: ignore[import-not-found]
-
-    engine: Any = RapidOCR(
-        params={
-            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            "Global.log_level": "error",
-        }
-    )
-    from rapidocr.ch_ppocr_rec.typings import TextRecInput  # type: ignore[import-not-found]
-
-    recogniser = engine._load_rec_model()
-
-    def read(images: Sequence[Image]) -> list[str]:
-        return [recogniser(TextRecInput(img=_bgr(image), return_word_box=False)).txts[0] for image in images]
-
-    return {"PP-OCRv6 small (rapidocr)": read}
-
-
-def _onnxocr() -> dict[str, Engine]:
-    """OnnxOCR's recogniser alone, PP-OCRv6 tiny, one image at a time."""
-    from loguru import logger  # type: ignore[import-not-found]
-    from onnxocr.onnx_paddleocr import ONNXPaddleOcr  # type: ignore[import-not-found]
-
-    logger.disable("onnxocr")
-
-    engine: Any = ONNXPaddleOcr(ocr_model_name="PP-OCRv6_tiny", use_gpu=False, use_angle_cls=False)
-
-    def read(images: Sequence[Image]) -> list[str]:
-        return [engine.text_recognizer([_bgr(image)])[0][0] for image in images]
-
-    return {"PP-OCRv6 tiny (onnxocr)": read}
-
-
-def speed_table(speeds: Sequence[Speed]) -> str:
-    """The speeds as a Markdown table."""
-    lines = ["| width | batch | MMAC | p50 ms | p95 ms | images/s |", "|---:|---:|---:|---:|---:|---:|"]
-    lines += (
-        f"| {s.width} | {s.batch} | {s.million_macs:.0f} | {s.p50_ms:.2f} | {s.p95_ms:.2f} | {s.images_per_s:.0f} |"
-        for s in speeds
-    )
+def speed_table(speeds: Sequence[Speed], rate: float) -> str:
+    """The speeds as a Markdown table, with the share of the machine's matrix `rate` in GMAC/s that they reach."""
+    lines = ["| width | batch | MMAC | p50 ms | p95 ms | images/s | of the matrix rate |"]
+    lines.append("|---:|---:|---:|---:|---:|---:|---:|")
+    for s in speeds:
+        share = 100 * s.million_macs * s.images_per_s / (1000 * rate)
+        lines.append(
+            f"| {s.width} | {s.batch} | {s.million_macs:.0f} | {s.p50_ms:.2f} | {s.p95_ms:.2f} |"
+            f" {s.images_per_s:.0f} | {share:.0f} % |"
+        )
     return "\n".join(lines)
 
 
@@ -191,14 +200,20 @@ def contest_table(results: Sequence[Contest]) -> str:
 
 
 def plot(speeds: Sequence[Speed], picture: Path) -> None:
-    """Draws images per second over the width for each batch size into a PNG."""
+    """Draws images per second over the width, and over the batch size, into a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     for batch in sorted({s.batch for s in speeds}):
         rows = [s for s in speeds if s.batch == batch]
-        axis.loglog([s.width for s in rows], [s.images_per_s for s in rows], marker=".", label=f"batch {batch}")
-    axis.set(xlabel="width in pixels at the model's height", ylabel="images per second")
-    axis.legend()
+        left.loglog([s.width for s in rows], [s.images_per_s for s in rows], marker=".", label=f"batch {batch}")
+    widths = sorted({s.width for s in speeds})
+    for width in widths[:: max(1, len(widths) // 6)]:
+        rows = [s for s in speeds if s.width == width]
+        right.loglog([s.batch for s in rows], [s.images_per_s for s in rows], marker=".", label=f"{width} pixels")
+    left.set(xlabel="width in pixels at the model's height", ylabel="images per second")
+    right.set(xlabel="images in a batch")
+    for axis in (left, right):
+        axis.legend(fontsize=8)
     figure.savefig(picture, dpi=110)

