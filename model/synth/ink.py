@@ -185,6 +185,19 @@ def wear(random: Random, noise: np.random.Generator, mask: Mask, size: float) ->
     return np.asarray(np.clip(blurred.astype(np.float32) * gain, 0, 255), np.uint8)
 
 
+def specks(random: Random, mask: Mask, size: float) -> Mask:
+    """The mask with dirt between and on the letters, none of it as large as a full stop in a clean face.
+
+    `size` is the font size in pixels.
+    """
+    dirty = mask.copy()
+    height, width = mask.shape
+    for _ in range(random.randint(3, max(4, round(width / size * random.uniform(0.5, 4))))):
+        radius = max(1, round(size * random.uniform(0.01, 0.035)))
+        cv2.circle(dirty, (random.randrange(width), random.randrange(height)), radius, random.randint(120, 255), -1)
+    return dirty
+
+
 def dots(random: Random, mask: Mask) -> Mask:
     """The mask as a dot-matrix head prints it: sampled on a coarse grid and drawn as round dots."""
     height, width = mask.shape

@@ -72,6 +72,8 @@ def picture(
     box = (round(box[0] * stretch), box[1], round(box[2] * stretch), box[3])
     if random.random() < 0.45 * hardness:
         plane = ink.wear(random, noise, plane, font.size)
+    if kind in ("book", "typescript") and random.random() < 0.25 * hardness:
+        plane = ink.specks(random, plane, font.size)
     if random.random() < 0.12:
         ruled(random, plane, box)
     image = printed(random, noise, plane, kind)

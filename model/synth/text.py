@@ -101,6 +101,11 @@ def scene_word(random: Random) -> str:
     word = _cased(random, word, upper=0.47, title=0.28)
     if random.random() < 0.06:
         word += random.choice(("!", ".", ",", "?", ":", "'s", "’s", "®", "™", "-", "%"))
+    if random.random() < 0.05:  # as titles, names and calls are set off
+        left, right = random.choice(
+            (*QUOTES, ("·", "·"), ("*", "*"), ("-", "-"), ("¡", "!"), ("¿", "?"), ("#", ""), ("@", ""))
+        )
+        word = left + word + random.choice((right, right, ""))
     if random.random() < 0.05:
         word += " " + _cased(random, vocabulary("en").draw(random), upper=0.5, title=0.3)
     return word
@@ -138,6 +143,8 @@ def prose(random: Random, characters: int, tongue: str | None = None) -> str:
             word = random.choice((number, date, ordinal, ordinal, small_number, code))(random)
         elif random.random() < 0.02:
             word += "-" + words.draw(random)
+        if tongue == "es" and random.random() < 0.06:
+            word = random.choice("¡¿") + capitalised(word)
         word, start = _punctuated(random, word)
         line.append(word)
         length += len(word) + 1
@@ -157,7 +164,7 @@ def _punctuated(random: Random, word: str) -> tuple[str, bool]:
     if choice < 0.075:
         return word + random.choice((",", ".", "")) + random.choice(QUOTES)[1], False
     if choice < 0.085:
-        return word + random.choice(("—", "–")) + random.choice(("", word)), False
+        return random.choice((word, "")) + random.choice(("—", "–")) + random.choice(("", word)), False
     if choice < 0.09:
         return word + random.choice((" — ", " – ", " - ", " & ", " / ")) + word[:3], False
     if choice < 0.21:
