@@ -2,6 +2,7 @@
 
 from model.beam import Decoding
 from model.checkpoint import CheckpointError
-from model.reader import Alternative, Character, Reader, Reading, load
+from model.reader import Reader, load
+from model.reading import Alternative, Character, Reading
 
 __all__ = ["Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"]

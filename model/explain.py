@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from model.charset import BLANK, STRAIGHT
 from model.preprocess import Image
-from model.reader import Character, Reader, Reading, turned
+from model.reader import Reader, turned
+from model.reading import Character, Reading
 
 NOTHING = "∅"  # how the blank is written
 VISIBLE = 0.02  # posterior from which a runner-up is worth showing

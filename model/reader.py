@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model import beam, ctc, fused, preprocess
 from model.beam import Decoding, Lexicon
 from model.charset import STRAIGHT, Charset
 from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
-from model.crnn import COLUMN, CRNN, ResidualBlock
-from model.fused import Fused
+from model.crnn import COLUMN, CRNN
+from model.fused import Fused, fold_normalisation, multiplies_bfloat16
 from model.preprocess import Image
+from model.reading import Alternative, Character, Reading
 
 # Scaled pixels per forward pass. On a CPU 128 words of 128 x 32 pixels, whose widest layer is some
 # 64 MB of floats and more would only leave the caches; a GPU wants as much work as it can get.
@@ -32,43 +31,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 # A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
 ON_SIDE = 1.5
-
-
-@dataclass(frozen=True)
-class Character:
-    """One character; `start` and `end` are pixels along the width of the input image."""
-
-    text: str
-    confidence: float
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another text that the picture may hold, and the probability that the whole of it is right."""
-
-    text: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The text of one image.
-
-    `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` that
-    of the weakest character, or `confidence` where there is no character. `alternatives` are the
-    next best texts, the likeliest first, as many as were asked for and found. `turn`, 0, 90 or 270,
-    is the clockwise turn in degrees in which a line on its side was read; its characters' spans
-    are along the width of the turned image.
-    """
-
-    text: str
-    confidence: float
-    confidence_min: float
-    characters: tuple[Character, ...]
-    alternatives: tuple[Alternative, ...] = ()
-    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -363,14 +325,6 @@ def pass_sizes(count: int, most: int) -> list[int]:
     return sizes
 
 
-def multiplies_bfloat16(device: torch.device | str) -> bool:
-    """Whether a processor has instructions for bfloat16; accelerators are left at float32, untried."""
-    if torch.device(device).type != "cpu":
-        return False
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
 def load(
     path: str | os.PathLike[str] | None = None, device: torch.device | str | None = None, precision: str = "auto"
 ) -> Reader:
@@ -385,28 +339,6 @@ def load(
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, revision = load_model(DEFAULT_PATH if path is None else path)
     return Reader(model, revision, chosen, precision)
-
-
-def fold_normalisation(model: CRNN) -> CRNN:
-    """Fold each batch normalisation into the convolution before it, in place.
-
-    The function computed stays the same up to rounding and takes two passes over memory less per layer.
-    """
-
-    def fold(parent: nn.Module, convolution: str, normalisation: str) -> None:
-        conv, norm = parent.get_submodule(convolution), parent.get_submodule(normalisation)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(parent, convolution, fuse_conv_bn_eval(conv, norm))
-            setattr(parent, normalisation, nn.Identity())
-
-    fold(model.backbone, "0", "1")
-    for block in model.backbone:
-        if isinstance(block, ResidualBlock):
-            fold(block, "conv1", "norm1")
-            fold(block, "conv2", "norm2")
-            if isinstance(block.shortcut, nn.Sequential):
-                fold(block.shortcut, "0", "1")
-    return model
 
 
 def join(parts: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:

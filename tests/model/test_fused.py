@@ -11,8 +11,7 @@ import torch
 from model import Reader
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.fused import Fused, available
-from model.reader import fold_normalisation
+from model.fused import Fused, available, fold_normalisation
 from tests.model.conftest import small_network
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from pathlib import Path
 import model
 
 FOLDER = Path(model.__file__).parent
-CORE = {"charset", "config", "preprocess", "crnn", "fused", "ctc", "beam", "checkpoint", "reader"}
+CORE = {"charset", "config", "preprocess", "crnn", "fused", "ctc", "beam", "checkpoint", "reading", "reader"}
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
 
 

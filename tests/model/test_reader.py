@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
-from model.reader import fold_normalisation, join, multiplies_bfloat16, pass_sizes, turned
+from model.fused import fold_normalisation, multiplies_bfloat16
+from model.reader import join, pass_sizes, turned
 from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
 
