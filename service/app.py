@@ -76,19 +76,19 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Wrap the application; what is added last is outermost."""
-    app.add_middleware(
-        BodyGuard,
-        max_bytes=settings.max_body_bytes,
-        max_total=settings.max_in_flight_bytes,
-        timeout=settings.upload_timeout,
-        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
-    )
     one, several = settings.request_timeout, settings.batch_timeout
     app.add_middleware(
         OverloadGuard,
         check=app.state.engine.check,
         timeouts={"/recognize": one, "/v1/recognize": one, "/recognize/batch": several, "/v1/recognize/batch": several},
         max_timeout=settings.max_request_timeout,
+    )
+    app.add_middleware(
+        BodyGuard,
+        max_bytes=settings.max_body_bytes,
+        max_total=settings.max_in_flight_bytes,
+        timeout=settings.upload_timeout,
+        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
     )
     app.add_middleware(LastResort)
     if settings.cors_origins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTooLarge, QueueFull, ServiceError, UploadTimeout, problem_response
+
+DRAIN = 1.0  # seconds for the rest of a body that nobody wants any more
 
 
 class OverloadGuard:
@@ -87,8 +90,15 @@ class BodyGuard:
             await problem_response(_too_large(limit), scope)(scope, receive, send)
             return
         body = _Body(self, receive, limit)
+        waits = "expect" in Headers(scope=scope)  # with its body, until it is asked for it
+
+        async def send_when_all_has_come(message: Message) -> None:
+            if message["type"] == "http.response.start" and not waits:
+                await body.drain()
+            await send(message)
+
         try:
-            await self.app(scope, body.receive, send)
+            await self.app(scope, body.receive, send_when_all_has_come)
         finally:
             self.held -= body.received
 
@@ -103,6 +113,18 @@ class _Body:
         self._limit = limit
         self._deadline = asyncio.get_running_loop().time() + guard.timeout
         self._failure: ServiceError | None = None
+        self._complete = False
+
+    async def drain(self) -> None:
+        """Take in what an early answer left unread, for a moment.
+
+        A connection that is closed while bytes still arrive is reset, and the client may never see why.
+        """
+        with contextlib.suppress(TimeoutError, ServiceError):
+            async with asyncio.timeout(DRAIN):
+                while not self._complete and self._failure is None:
+                    if (await self.receive())["type"] == "http.disconnect":
+                        return
 
     async def receive(self) -> Message:
         """The next message. Raises ``BodyTooLarge``, ``QueueFull``, ``UploadTimeout``."""
@@ -117,6 +139,7 @@ class _Body:
         if message["type"] == "http.request":
             self._count(len(message.get("body", b"")))
             if not message.get("more_body", False):
+                self._complete = True
                 self._deadline = math.inf  # what may still come is the disconnect, and that has no deadline
         return message
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import warnings
 from types import FrameType
 
 import uvicorn
@@ -22,6 +23,8 @@ EXIT_NOT_STARTED = 3  # as uvicorn itself does
 def run(app: FastAPI, settings: Settings) -> int:
     """Serve until told to stop; the exit code: 0 after an orderly stop, else something failed."""
     engine: Engine = app.state.engine
+    # What Pillow finds odd in a file is answered to whoever sent it; on standard error it would stand between JSON lines.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -88,6 +88,17 @@ def test_a_client_that_waits_for_100_continue_is_refused_before_it_sends(serve: 
     assert (status, body["code"]) == (413, "body_too_large")
 
 
+@pytest.mark.parametrize("path", ["/recognize", "/nowhere"])
+def test_an_early_answer_reaches_a_client_that_is_still_sending(serve: Serve, path: str) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(20_000)
+    body = b"\r\n".join([part] * 70) + b"\r\n--B--\r\n"  # refused at the second part
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\nConnection: close\r\n"
+    with serve() as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert answer(connection)[0] in (400, 404)
+        assert connection.recv(1) == b"", "closed in order, not reset"
+
+
 def test_a_slow_upload_is_timed_out_and_others_are_served_meanwhile(serve: Serve, picture: bytes) -> None:
     with serve(upload_timeout=0.3) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")

@@ -1,0 +1,241 @@
+"""Mutated pictures, forms and documents by the hundred thousand against a running service.
+
+    python -m tests.campaigns.hostile --inputs 200000
+
+starts a service with the shipped weights, sends inputs that are reproducible by number, and fails when an answer
+is not one of the documented ones, comes later than its deadline, or when memory grows. What failed is kept in a
+folder, to become a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "WEBP": ("RGB", "RGBA"),
+    "BMP": ("1", "L", "RGB"),
+    "TIFF": ("1", "L", "RGB", "CMYK", "I;16", "F"),
+}
+# What the contract lets a service say to bytes that it cannot use; 503 and 504 are about load, not about bytes.
+ALLOWED = {200, 400, 413, 415, 422}
+EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+def base_pictures() -> list[tuple[str, bytes]]:
+    """A small picture of a word in every format and mode that is read."""
+    found = []
+    for name in FORMATS:
+        for mode in MODES[name]:
+            drawn = Image.new("L", (96, 28), 230)
+            ImageDraw.Draw(drawn).text((4, 6), f"{name} {len(mode)}", fill=20)
+            picture = Image.fromarray(np.asarray(drawn, np.uint16) * 257) if mode == "I;16" else drawn.convert(mode)
+            buffer = io.BytesIO()
+            picture.save(buffer, name)
+            found.append((name, buffer.getvalue()))
+    return found
+
+
+def mutated(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    """One to three changes: blind ones, and ones that keep the format's own checks satisfied."""
+    for _ in range(random.choice((1, 1, 2, 3))):
+        change = random.choice((_flip, _flip, _cut, _repeat, _number, _number, _splice, _grow, _header))
+        data = change(random, name, data, others)
+        if not data:
+            break
+    return data
+
+
+def _flip(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    changed = bytearray(data)
+    for _ in range(random.choice((1, 2, 8, 64))):
+        changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+def _cut(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    start = random.randrange(len(data))
+    return data[:start] if random.random() < 0.6 else data[:start] + data[start + random.randint(1, 40) :]
+
+
+def _repeat(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    start = random.randrange(len(data))
+    piece = data[start : start + random.randint(1, 200)]
+    return data[:start] + piece * random.randint(2, 20) + data[start:]
+
+
+def _number(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    """A number near the front, where sizes and offsets stand, set to an extreme."""
+    width = random.choice("BHI")
+    packed = struct.pack(random.choice("<>") + width, random.choice(EXTREMES) & (256 ** struct.calcsize(width) - 1))
+    place = random.randrange(max(1, min(len(data) - len(packed), 300)))
+    return data[:place] + packed + data[place + len(packed) :]
+
+
+def _splice(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    other = random.choice(others)[1]
+    return data[: random.randrange(len(data))] + other[random.randrange(len(other)) :]
+
+
+def _grow(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    return data + random.randbytes(random.choice((1, 100, 5000)))
+
+
+def _header(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
+    """Sides, depths and kinds changed where the format keeps them, its checksum made anew."""
+    if name == "PNG" and len(data) > 33:
+        header = bytearray(data[16:29])
+        header[random.randrange(13)] = random.choice((0, 1, 2, 3, 4, 6, 8, 16, 255))
+        return data[:16] + bytes(header) + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + data[33:]
+    if name == "JPEG" and (place := data.find(b"\xff\xc0")) > 0:
+        sides = struct.pack(">HH", random.choice(EXTREMES) & 0xFFFF, random.choice(EXTREMES) & 0xFFFF)
+        return data[: place + 5] + sides + data[place + 9 :]
+    if name == "BMP" and len(data) > 30:
+        sides = struct.pack("<ii", *(random.choice((-(2**31), -1, 0, 1, 3, 9, 65_535, 2**31 - 1)) for _ in range(2)))
+        return data[:18] + sides + data[26:]
+    return _number(random, name, data, others)
+
+
+def request(random: Random, picture: bytes) -> tuple[str, str, bytes]:
+    """Path, content type and body: the picture bare, in a form or in JSON, the wrapping at times wrong as well."""
+    kind = random.random()
+    path = "/recognize" if random.random() < 0.85 else "/recognize/batch"
+    if kind < 0.5:
+        return "/recognize", random.choice(("image/png", "application/octet-stream", "image/x-nonsense")), picture
+    if kind < 0.75:
+        field = random.choice(("file", "file", "files", "wrong", "")) if path == "/recognize" else "files"
+        named = random.choice(("a", "../b", "\u202e"))  # the last one turns the direction of writing
+        head = f'Content-Disposition: form-data; name="{field}"; filename="{named}"'
+        part = f"--B\r\n{head}\r\n\r\n".encode() + picture
+        body = b"\r\n".join([part] * random.choice((1, 1, 2, 70))) + random.choice((b"\r\n--B--\r\n", b"", b"\r\n--B"))
+        return path, random.choice(("multipart/form-data; boundary=B",) * 5 + ("multipart/form-data",)), body
+    encoded = base64.b64encode(picture).decode()
+    document: object = {"image": encoded, "detail": random.choice(("chars", "text", "x")), "alternatives": 3}
+    if path.endswith("batch"):
+        document = {"images": [{"id": "é", "image": encoded}] * random.choice((0, 1, 3))}
+    body = json.dumps(document).encode()
+    if random.random() < 0.3:
+        body = _flip(random, "JSON", body, [])
+    return path, "application/json", body
+
+
+@contextmanager
+def service() -> Iterator[tuple[int, int]]:
+    """A service of its own, ready: its port and process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
+        env=os.environ | {"LINEWISE_LOG_LEVEL": "error"},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the service did not become ready") from None
+                time.sleep(0.1)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = await reader.read()
+        return int(answer.split(b" ", 2)[1]) if answer else 0
+    except ConnectionError:
+        return 0
+    finally:
+        writer.close()
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: Path) -> dict[str, object]:
+    """Sends everything; the account of it."""
+    pictures = base_pictures()
+    numbers = iter(range(inputs))
+    statuses: Counter[int] = Counter()
+    wrong: list[str] = []
+    slowest = 0.0
+    memory: list[float] = []
+
+    async def client() -> None:
+        nonlocal slowest
+        for number in numbers:
+            random = Random(f"{seed}/{number}")
+            name, data = random.choice(pictures)
+            picture = mutated(random, name, data, pictures)
+            path, content_type, body = request(random, picture)
+            started = time.monotonic()
+            try:
+                status = await asyncio.wait_for(_exchange(port, path, content_type, body), 30)
+            except TimeoutError:
+                status = -1
+            slowest = max(slowest, time.monotonic() - started)
+            statuses[status] += 1
+            if status not in ALLOWED:
+                kept.mkdir(parents=True, exist_ok=True)
+                (kept / f"{seed}-{number}-{status}.bin").write_bytes(body)
+                wrong.append(f"{number}: {status} to {content_type} at {path}")
+            if sum(statuses.values()) % max(1, inputs // 50) == 0:
+                memory.append(resident(pid))
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    half = memory[len(memory) // 2 :]
+    return {
+        "inputs": inputs, "statuses": dict(sorted(statuses.items())), "slowest_s": round(slowest, 2),
+        "memory_mb": [round(memory[0]), round(half[0]), round(memory[-1])] if memory else [], "wrong": wrong[:20],
+    }  # fmt: skip
+
+
+def main() -> int:
+    """The campaign as a command; 1 when something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--keep", type=Path, default=Path(".runs/hostile"))
+    chosen = parser.parse_args()
+    with service() as (port, pid):
+        account = asyncio.run(run(port, pid, chosen.inputs, chosen.seed, chosen.clients, chosen.keep))
+    print(json.dumps(account, indent=2))
+    return 1 if account["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
