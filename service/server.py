@@ -23,7 +23,7 @@ EXIT_NOT_STARTED = 3  # as uvicorn itself does
 def run(app: FastAPI, settings: Settings) -> int:
     """Serve until told to stop; the exit code: 0 after an orderly stop, else something failed."""
     engine: Engine = app.state.engine
-    # What Pillow finds odd in a file is answered to whoever sent it; on standard error it would stand between JSON lines.
+    # What Pillow finds odd in a file is answered to whoever sent it; on standard error it would break the JSON lines.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     config = uvicorn.Config(
         app,
