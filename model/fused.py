@@ -16,6 +16,7 @@ from model.crnn import CRNN, ResidualBlock
 # Kernels that oneDNN keeps. By itself it keeps 1024, those of some forty shapes of a batch, and would
 # make the others anew each time: 6 ms for a pass that takes 10.
 KERNELS = 4096
+WIDTHS = 14  # for so many, the layout for a single picture is kept: 60 MB in bfloat16
 LSTM_MODE = 2  # of the recurrent operator: 0 to 3 are ReLU, tanh, LSTM, GRU
 
 
@@ -90,19 +91,32 @@ class _Convolution:
         assert conv.bias is not None
         self._bias = conv.bias.detach()
         self._shape = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        # Not laid out beforehand: the best layout depends on batch and width, and a wrong one costs milliseconds.
+        # As they are, for oneDNN to lay out at each call: the best layout depends on batch and width, and from a wrong
+        # one it is slow to change. For single pictures, where it takes the largest share, it is kept.
         self._weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        self._for_one: dict[torch.Size, torch.Tensor] = {}
+
+    def _laid_out(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] > 1:
+            return self._weight
+        weight = self._for_one.get(x.shape)
+        if weight is None:
+            if len(self._for_one) >= WIDTHS:
+                return self._weight
+            weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._shape, list(x.shape))
+            self._for_one[x.shape] = weight
+        return weight
 
     def __call__(self, x: torch.Tensor, activation: str = "none") -> torch.Tensor:
         convolve = torch.ops.mkldnn._convolution_pointwise
-        result: torch.Tensor = convolve(x, self._weight, self._bias, *self._shape, activation, [], "")
+        result: torch.Tensor = convolve(x, self._laid_out(x), self._bias, *self._shape, activation, [], "")
         return result
 
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """ReLU of the sum of `total` and the convolution of `x`, written over `total`."""
         convolve = torch.ops.mkldnn._convolution_pointwise_.binary
         result: torch.Tensor = convolve(
-            total, x, self._weight, self._bias, *self._shape, "add", 1.0, "relu", [], ""
+            total, x, self._laid_out(x), self._bias, *self._shape, "add", 1.0, "relu", [], ""
         )  # fmt: skip
         return result
 

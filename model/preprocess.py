@@ -62,9 +62,13 @@ def _most_varied(image: Image) -> Image:
     in a plain grey picture, and stand out in this one. Grey pictures stay as they are.
     """
     step = max(1, math.isqrt(image.shape[0] * image.shape[1] // SAMPLED))
-    colours = image[::step, ::step].reshape(-1, 3).astype(np.float32)
-    colours -= colours.mean(axis=0)
-    variances, axes = np.linalg.eigh(colours.T @ colours / len(colours))
+    colours = image[::step, ::step].reshape(-1, 3)
+    if (colours[:, 0] == colours[:, 1]).all() and (colours[:, 1] == colours[:, 2]).all():  # a scan, mostly
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    covariance, _ = cv2.calcCovarMatrix(
+        colours, np.empty(0), cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE, ctype=cv2.CV_64F
+    )
+    variances, axes = np.linalg.eigh(covariance)
     if variances[-1] < MIN_SPREAD**2:  # one colour, whose axes mean nothing
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     axis = axes[:, -1]
