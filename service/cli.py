@@ -5,11 +5,10 @@ Heavy imports happen inside the commands, so that ``linewise --help`` answers at
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,14 @@ import typer
 from typer.core import TyperCommand
 
 from service import workshop
+from service.files import Failure, image_files, open_source
 from service.terminal import DeviceOption, WeightsOption, complain, fail, open_reader, settings_from
 
 if TYPE_CHECKING:
     from model import Decoding, Reading
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
+    from service.settings import Settings
 
 app = typer.Typer(
     name="linewise",
@@ -36,7 +37,6 @@ app = typer.Typer(
 
 READ_BATCH = 16  # images decoded and read together: enough to fill a batch, few enough to stay small in memory
 MANY = 5  # more images than this get a progress bar
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 
 
 class ServeCommand(TyperCommand):
@@ -88,12 +88,22 @@ def read(
         Path | None,
         typer.Option(help="PNG to write, of one image: its characters, their runners-up, and the alignment."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to add a row for each image to, .jsonl; run again, it goes on where it was cut."),
+    ] = None,
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
     """Print the text of each image: the bare text of a single one, else path, tab, text."""
     settings = settings_from(device=device, weights=weights)
-    sources = list(_sources(images))
+    if output is not None:
+        if as_json or alternatives or explain:
+            fail("--output writes rows of its own: leave out --json, --alternatives and --explain", 2)
+        from service.cores import share_cores
+
+        share_cores(settings.batch_limits.threads)
+    sources = list(image_files(images))
     if not sources:
         fail(f"no images in {', '.join(images)}", 1)
     if explain is not None and len(sources) != 1:
@@ -104,6 +114,9 @@ def read(
         decoding = reader.decoding(alternatives, charset, charset_exclude, words)
     except ValueError as error:  # a file that is not UTF-8 raises one as well
         fail(str(error), 2)
+    if output is not None:
+        _write_rows(reader, sources, output, settings, decoding)
+        return
     failed = False
     with _progress(len(sources)) as advance:
         for result in _read_all(reader, sources, settings.image_limits, decoding):
@@ -134,7 +147,7 @@ def load(
 
     from service.load import as_lines, closed_loop, open_loop
 
-    contents = [Path(source).read_bytes() for source in _sources(images) if Path(source).is_file()]
+    contents = [Path(source).read_bytes() for source in image_files(images) if Path(source).is_file()]
     if not contents:
         fail(f"no images in {', '.join(images)}", 1)
     work = (
@@ -162,33 +175,12 @@ class Success:
     reading: Reading
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An image that was not, with one line that says why."""
-
-    source: str
-    reason: str
-
-
-def _sources(arguments: Iterable[str]) -> Iterator[str]:
-    """Every image that the arguments name, folders and patterns resolved, in a stable order."""
-    for argument in arguments:
-        path = Path(argument)
-        if argument == "-" or path.is_file():
-            yield argument
-        elif path.is_dir():
-            yield from (str(found) for found in sorted(path.rglob("*")) if found.suffix.lower() in SUFFIXES)
-        else:
-            matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
-            yield from matches or [argument]  # a name that nothing bears is reported when it is opened
-
-
 def _read_all(
     reader: LineReader, sources: list[str], limits: ImageLimits, decoding: Decoding | None
 ) -> Iterator[Success | Failure]:
     """Read all images, a batch at a time, and give the results in order."""
     for first in range(0, len(sources), READ_BATCH):
-        opened = [(source, _open(source, limits)) for source in sources[first : first + READ_BATCH]]
+        opened = [(source, open_source(source, limits)) for source in sources[first : first + READ_BATCH]]
         pictures = [image for _, image in opened if not isinstance(image, Failure)]
         pixels = [picture.pixels for picture in pictures]
         readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
@@ -196,17 +188,25 @@ def _read_all(
             yield image if isinstance(image, Failure) else Success(source, image, next(readings))
 
 
-def _open(source: str, limits: ImageLimits) -> UprightImage | Failure:
-    from service.errors import ServiceError
-    from service.images import decode
+def _write_rows(
+    reader: LineReader, sources: list[str], output: Path, settings: Settings, decoding: Decoding | None
+) -> None:
+    """A row for each image that has none yet, and a line about them all."""
+    from service.bulk import BulkError, RowFile, rows
 
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return decode(data, limits)
-    except ServiceError as error:
-        return Failure(source, error.detail)
-    except OSError as error:
-        return Failure(source, (error.strerror or "cannot be opened") + ".")
+        with RowFile(output) as file:
+            left = [source for source in dict.fromkeys(sources) if source not in file.done]
+            known, failed = len(file.done), 0
+            threads = settings.batch_limits.threads if str(reader.device) == "cpu" else 1
+            with _progress(len(left)) as advance:
+                for row in rows(reader, left, settings.image_limits, decoding, threads):
+                    file.add(row)
+                    failed += row.error is not None
+                    advance()
+    except (BulkError, OSError) as error:
+        fail(str(error), 1)
+    complain(f"{len(left)} rows added to {output}, {failed} of them with an error, {known} were there")
 
 
 def _as_text(result: Success, *, alone: bool) -> str:
