@@ -1,0 +1,75 @@
+"""The manifests name what is there: routes, settings, files, and the user of the image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from starlette.testclient import TestClient
+
+from service.settings import describe
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "service" / "deploy"
+SETTINGS = {name: default for name, default, _ in describe()}
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / name).read_text("utf-8")))
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    (deployment,) = (d for d in documents("kubernetes.yaml") if d["kind"] == "Deployment")
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
+
+
+def test_the_probes_ask_what_the_service_answers(pod: dict[str, Any], client: TestClient) -> None:
+    (container,) = pod["containers"]
+    paths = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
+    assert paths == {"/healthz/ready", "/healthz/live"}
+    assert all(client.get(path).status_code == 200 for path in paths)
+
+
+def test_every_variable_is_a_setting(pod: dict[str, Any]) -> None:
+    named = {entry["name"] for entry in pod["containers"][0]["env"]}
+    named |= set(documents("compose.yaml")[0]["services"]["linewise"]["environment"])
+    assert named <= set(SETTINGS)
+
+
+def test_a_pod_and_a_container_have_the_time_to_drain(pod: dict[str, Any]) -> None:
+    settings = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    timeout = float(SETTINGS["LINEWISE_DRAIN_TIMEOUT"])
+    assert pod["terminationGracePeriodSeconds"] > float(settings["LINEWISE_DRAIN_DELAY"]) + timeout
+    grace = documents("compose.yaml")[0]["services"]["linewise"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > timeout
+
+
+def test_it_runs_as_the_user_of_the_image_and_writes_nothing(pod: dict[str, Any]) -> None:
+    user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert user is not None
+    context = pod["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"]) == (int(user[1]), int(user[2]))
+    assert context["runAsNonRoot"]
+    container = pod["containers"][0]["securityContext"]
+    assert container["readOnlyRootFilesystem"] and not container["allowPrivilegeEscalation"]
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    assert documents("compose.yaml")[0]["services"]["linewise"]["read_only"]
+
+
+def test_nobody_gets_into_the_cluster_without_a_key(pod: dict[str, Any]) -> None:
+    variables = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
+    assert variables["LINEWISE_ALLOW_ANONYMOUS"]["value"] == "false"
+    assert "secretKeyRef" in variables["LINEWISE_API_KEYS"]["valueFrom"]
+
+
+def test_compose_mounts_files_that_are_there_and_publishes_on_this_machine_only() -> None:
+    for service in documents("compose.yaml")[0]["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (DEPLOY / source).is_file(), source
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
