@@ -107,7 +107,7 @@ def requests_for(url: str, images: Sequence[bytes], batch: int) -> tuple[str, in
     requests = []
     for first in range(0, len(images), batch):
         chosen = images[first : first + batch]
-        content_type, body = ("image/png", chosen[0]) if batch == 1 else _multipart(chosen)
+        content_type, body = ("image/png", chosen[0]) if batch == 1 else multipart(chosen)
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
         requests.append((f"{head}\r\n\r\n".encode() + body, len(chosen)))
     return host, port, requests
@@ -166,7 +166,8 @@ async def _timed(connection: _Connection, request: bytes, images: int, report: R
     report.exchanges.append(Exchange(sent, time.perf_counter() - sent, status, images))
 
 
-def _multipart(images: Sequence[bytes]) -> tuple[str, bytes]:
+def multipart(images: Sequence[bytes]) -> tuple[str, bytes]:
+    """Content type and body of a form that holds the images as ``files``."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{number}"\r\n\r\n'.encode() + image
         for number, image in enumerate(images)

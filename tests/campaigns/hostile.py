@@ -14,22 +14,18 @@ import asyncio
 import base64
 import io
 import json
-import os
-import socket
 import struct
-import subprocess
 import sys
 import time
-import urllib.request
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from tests.campaigns.harness import resident, service
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MODES = {
@@ -141,32 +137,6 @@ def request(random: Random, picture: bytes) -> tuple[str, str, bytes]:
     return path, "application/json", body
 
 
-@contextmanager
-def service() -> Iterator[tuple[int, int]]:
-    """A service of its own, ready: its port and process id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-        env=os.environ | {"LINEWISE_LOG_LEVEL": "error"},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the service did not become ready") from None
-                time.sleep(0.1)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -178,11 +148,6 @@ async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int
         return 0
     finally:
         writer.close()
-
-
-def resident(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: Path) -> dict[str, object]:
