@@ -98,8 +98,8 @@ def multiply_accumulates(model: CRNN, width: int) -> int:
     ]
     try:
         with torch.inference_mode():
-            device = next(model.parameters()).device
-            model.eval()(torch.zeros(1, 1, model.config.height, width, device=device))
+            weight = next(model.parameters())
+            model.eval()(torch.zeros(1, 1, model.config.height, width, device=weight.device, dtype=weight.dtype))
     finally:
         for handle in handles:
             handle.remove()

@@ -49,3 +49,8 @@ def test_multiplications_grow_with_the_width_and_hold_the_head(network: CRNN) ->
     narrow, wide = multiply_accumulates(network, 64), multiply_accumulates(network, 128)
     assert narrow > head
     assert wide == pytest.approx(2 * narrow, rel=0.01)
+
+
+def test_multiplications_are_counted_in_any_precision(network: CRNN) -> None:
+    counted = multiply_accumulates(network, 64)
+    assert multiply_accumulates(network.to(torch.bfloat16), 64) == counted > 0
