@@ -62,7 +62,7 @@ def test_what_cannot_be_opened_is_a_row_with_an_error(folder: Path, fake: FakeRe
     Path(names[3]).write_bytes(b"no picture")
     Path(names[70]).unlink()
     found = {row.id: row for row in rows(fake, names, LIMITS, None, threads=2)}
-    assert found[names[3]].error == "The bytes are not a PNG, JPEG, WebP, BMP or TIFF image." or found[names[3]].error
+    assert found[names[3]].error == "The bytes are not those of a PNG, JPEG, WEBP, BMP or TIFF file."
     assert found[names[70]].error == "No such file or directory."
     assert found[names[3]].text is None
     assert sum(row.error is not None for row in found.values()) == 2
