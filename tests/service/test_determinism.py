@@ -1,0 +1,91 @@
+"""Same bytes, same answer: alone, in any company and under any load, with the shipped weights over real HTTP."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import httpx2
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from model.checkpoint import DEFAULT_PATH
+from tests.campaigns.harness import service
+
+PICTURES = 32
+TEXTS = ("7", "Total", "INVOICE 1042", "No. 7, 12.50 EUR", "The quick brown fox jumps over the lazy dog")
+
+Answer = tuple[str, float, float]  # text, confidence, confidence of the weakest character
+Service = tuple[httpx2.Client, list[bytes], list[Answer]]  # a client of it, the pictures and their answers alone
+
+
+def drawn(number: int) -> bytes:
+    """A picture by its number: of any size, sharp or hardly to be read, on its side, in colour, or of nothing."""
+    random = Random(number)
+    text = " ".join(random.choices(TEXTS, k=random.choice((0, 1, 1, 1, 2, 5))))
+    height = random.randint(8, 60)
+    font = ImageFont.load_default(height)
+    size = (int(font.getlength(text)) + random.randint(5, 60), int(height * random.uniform(1.2, 2.0)))
+    image = Image.new(random.choice(("L", "RGB")), size, random.randint(120, 255))
+    ImageDraw.Draw(image).text((random.randint(0, 20), 2), text, fill=random.randint(0, 110), font=font)
+    image = image.filter(ImageFilter.GaussianBlur(random.choice((0.0, 0.0, 1.0, 3.0))))
+    if random.random() < 0.2:
+        image = image.rotate(90, expand=True)
+    buffer = io.BytesIO()
+    image.save(buffer, random.choice(("PNG", "JPEG", "BMP")))
+    return buffer.getvalue()
+
+
+def asked(client: httpx2.Client, pictures: list[bytes]) -> list[Answer]:
+    """The answers to pictures that are sent in one request."""
+    if len(pictures) == 1:
+        results = [client.post("/recognize", content=pictures[0]).raise_for_status().json()]
+    else:
+        files = [("files", picture) for picture in pictures]
+        results = client.post("/recognize/batch", files=files).raise_for_status().json()["results"]
+    return [(one["text"], one["confidence"], one["confidence_min"]) for one in results]
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def running(request: pytest.FixtureRequest) -> Iterator[Service]:
+    if not DEFAULT_PATH.exists():
+        pytest.skip("no weights in this tree")
+    with (
+        service(LINEWISE_PRECISION=request.param) as (port, _),
+        httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"X-Request-Timeout": "120"},  # nobody is to be refused, however slow the machine
+            timeout=120,
+            limits=httpx2.Limits(max_connections=None),
+        ) as client,
+    ):
+        pictures = [drawn(number) for number in range(PICTURES)]
+        yield client, pictures, [asked(client, [picture])[0] for picture in pictures]
+
+
+requests = st.lists(st.lists(st.integers(0, PICTURES - 1), min_size=1, max_size=6), min_size=1, max_size=64)
+
+
+@settings(deadline=None, max_examples=12, derandomize=True, database=None)
+@example([[number % PICTURES] for number in range(64)])
+@example([list(range(PICTURES)), list(range(PICTURES))[::-1]])
+@given(requests)
+def test_no_company_and_no_load_changes_an_answer(running: Service, requests: list[list[int]]) -> None:
+    client, pictures, alone = running
+    with ThreadPoolExecutor(len(requests)) as clients:
+        answers = clients.map(lambda numbers: asked(client, [pictures[number] for number in numbers]), requests)
+        for numbers, found in zip(requests, answers, strict=True):
+            for number, (text, *confidences) in zip(numbers, found, strict=True):
+                assert text == alone[number][0], f"picture {number}"
+                assert confidences == pytest.approx(alone[number][1:], abs=1e-4), f"picture {number}"
+
+
+def test_the_pictures_are_a_fair_sample(running: Service) -> None:
+    _, _, alone = running
+    texts, confidences = {text for text, _, _ in alone}, [confidence for _, confidence, _ in alone]
+    assert len(texts) > PICTURES / 2 and "" in texts
+    assert min(confidences) < 0.5 and max(confidences) > 0.9, "sure ones and ones that waver"
