@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,6 +14,11 @@ MAX_ALTERNATIVES = 10
 MAX_CHARSET = 1000  # characters; an alphabet has fewer
 MAX_LEXICON = 100_000  # entries; sorting so many takes a tenth of a second
 MAX_ENTRY = 256  # characters
+
+
+def without_null(schema: dict[str, Any]) -> None:
+    """Make of the schema for a value or null one for the value: queries, headers and forms have no null."""
+    schema.update(schema.pop("anyOf")[0])
 
 
 class Detail(StrEnum):
@@ -44,6 +49,7 @@ class QueryOptions(BaseModel):
         default=None,
         min_length=1,
         max_length=MAX_CHARSET,
+        json_schema_extra=without_null,
         description="The only characters that may be read; the space is one like any other.",
         examples=["0123456789.,"],
     )
@@ -79,6 +85,7 @@ class Options(QueryOptions):
         default=None,
         min_length=1,
         max_length=MAX_LEXICON,
+        json_schema_extra=without_null,
         description=(
             "The texts that may be read: one of these, or several with spaces between. A list in JSON, lines in a form."
         ),

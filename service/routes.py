@@ -16,7 +16,7 @@ from service.errors import PROBLEM_JSON, request_id_of
 from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
 from service.metrics import CONTENT_TYPE, Metrics
-from service.options import QueryOptions, merge
+from service.options import QueryOptions, merge, without_null
 from service.schemas import (
     BATCH_BODY,
     RECOGNIZE_BODY,
@@ -31,8 +31,10 @@ from service.settings import Settings
 
 NDJSON = "application/x-ndjson"
 
+# By reference: a model here would be documented as application/json, which no problem is sent as.
+_PROBLEM = {PROBLEM_JSON: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text, "content": {PROBLEM_JSON: {}}}
+    status: {"description": text, "content": _PROBLEM}
     for status, text in {
         400: "The request cannot be taken apart: bad_request, empty_file",
         401: "No API key, or a wrong one: unauthorized",
@@ -45,6 +47,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         504: "Not in time: deadline_exceeded",
     }.items()
 }
+
+_UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "No, and `status` says why"}}
 
 
 async def _engine(request: Request) -> Engine:  # async: a plain function would be sent through a thread pool
@@ -68,6 +72,7 @@ Timeout = Annotated[
         alias="X-Request-Timeout",
         gt=0,
         allow_inf_nan=False,
+        json_schema_extra=without_null,
         description="Seconds in which the answer is of use; the service gives up after them, or after its own limit.",
     ),
 ]
@@ -164,7 +169,7 @@ async def models(engine: EngineOf) -> ModelList:
     return ModelList(models=[ModelCard(id=reader.model_id, revision=reader.revision, device=str(reader.device))])
 
 
-@service.get("/healthz/live", summary="Is the process of any use", response_model=Health)
+@service.get("/healthz/live", summary="Is the process of any use", response_model=Health, responses=_UNHEALTHY)
 @service.get("/v2/health/live", include_in_schema=False)
 async def live(engine: EngineOf) -> Response:
     """200 while a restart would not help; 503 once the model has failed or is stuck."""
@@ -172,14 +177,20 @@ async def live(engine: EngineOf) -> Response:
     return _health(engine.alive, "live", "stuck" if stuck else engine.state.value)
 
 
-@service.get("/healthz/ready", summary="Does it take requests", response_model=Health)
+@service.get("/healthz/ready", summary="Does it take requests", response_model=Health, responses=_UNHEALTHY)
 @service.get("/v2/health/ready", include_in_schema=False)
 async def ready(engine: EngineOf) -> Response:
     """200 once the model is loaded and warm; 503 before, after a failure, when nearly full and while shutting down."""
     return _health(engine.ready, "ready", engine.state.value)
 
 
-@service.get("/metrics", summary="Metrics for Prometheus", dependencies=[Depends(identify)], response_class=Response)
+@service.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE.partition(";")[0]: {}}}, 401: _PROBLEMS[401]},
+    dependencies=[Depends(identify)],
+)
 async def metrics(request: Request) -> Response:
     """Queue, batches, failures and requests in Prometheus' text format."""
     collected: Metrics = request.app.state.metrics

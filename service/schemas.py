@@ -10,6 +10,10 @@ from service.options import Options
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
+Encoded = Annotated[
+    str,
+    Field(description="Base64 of the image file, or a data: URI with it.", json_schema_extra={"format": "byte"}),
+]
 
 # A 3 x 3 PNG: short enough to print, and the smallest that is accepted.
 _TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAAAAABzQ+pjAAAAD0lEQVR42mP8z8DAxADBAAslAQUlTV8lAAAAAElFTkSuQmCC"
@@ -20,7 +24,7 @@ class RecognizeBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    image: str = Field(description="Base64 of the image file, or a data: URI with it.")
+    image: Encoded
 
 
 class BatchImage(BaseModel):
@@ -29,7 +33,7 @@ class BatchImage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str | None = Field(default=None, max_length=256, examples=["receipt-7"])
-    image: str = Field(description="Base64 of the image file, or a data: URI with it.")
+    image: Encoded
 
 
 class BatchBody(BaseModel):
@@ -168,6 +172,10 @@ class Health(BaseModel):
     status: str = Field(examples=["ready"])
 
 
+# Python counts some characters as blanks that \s of the pattern language of JSON Schema does not.
+_NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
+
+
 def _option_fields(*, as_text: bool) -> dict[str, Any]:
     """The options as members of a body; in a form, where all is text, a lexicon has one entry per line."""
     schema = Options.model_json_schema()
@@ -175,29 +183,36 @@ def _option_fields(*, as_text: bool) -> dict[str, Any]:
     for name, described in schema["properties"].items():
         reference = described.pop("$ref", "").rpartition("/")[2]
         fields[name] = {**schema["$defs"][reference], **described} if reference else described
+        if described.get("default", ...) is None:
+            del fields[name]["default"]
+            if not as_text:  # null asks for the default, where there is a null
+                fields[name]["type"] = [described["type"], "null"]
     if as_text:
-        fields["lexicon"] = {"type": "string", "description": fields["lexicon"]["description"]}
+        told = fields["lexicon"]["description"]
+        fields["lexicon"] = {"type": "string", "pattern": _NOT_BLANK, "description": told}
     return fields
 
 
 _BINARY = {"type": "string", "format": "binary"}
+_NOT_EMPTY = {"minLength": 1}  # one of several may be empty, and gets a problem of its own
+_ENCODED = RecognizeBody.model_json_schema()["properties"]["image"]
 _IN_FORM, _IN_JSON = _option_fields(as_text=True), _option_fields(as_text=False)
 
 
-def _with_options(schema: dict[str, Any]) -> dict[str, Any]:
-    return schema | {"properties": schema["properties"] | _IN_JSON}
+def _body(required: str, schema: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """A body of one required member and the options, and nothing else."""
+    members = {required: schema, **options}
+    return {"type": "object", "required": [required], "properties": members, "additionalProperties": False}
 
 
 RECOGNIZE_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": {
-            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY, **_IN_FORM}},
-        },
-        "image/*": {"schema": _BINARY},
-        "application/octet-stream": {"schema": _BINARY},
+        "multipart/form-data": {"schema": _body("file", _BINARY | _NOT_EMPTY, _IN_FORM)},
+        "image/*": {"schema": _BINARY | _NOT_EMPTY},
+        "application/octet-stream": {"schema": _BINARY | _NOT_EMPTY},
         "application/json": {
-            "schema": _with_options(RecognizeBody.model_json_schema()),
+            "schema": _body("image", _ENCODED | _NOT_EMPTY, _IN_JSON),
             "example": {"image": f"data:image/png;base64,{_TINY_PNG}", "detail": "chars", "lexicon": ["YES", "NO"]},
         },
     },
@@ -207,21 +222,12 @@ BATCH_BODY: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["files"],
-                "properties": {"files": {"type": "array", "items": _BINARY}, **_IN_FORM},
-            },
+            "schema": _body("files", {"type": "array", "minItems": 1, "items": _BINARY}, _IN_FORM),
         },
         "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()},
-                    **_IN_JSON,
-                },
-            },
+            "schema": _body(
+                "images", {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()}, _IN_JSON
+            ),
             "example": {"images": [{"id": "a", "image": f"data:image/png;base64,{_TINY_PNG}"}]},
         },
     },

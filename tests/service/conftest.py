@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import httpx2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
@@ -120,3 +125,31 @@ def client(make_client: Callable[..., TestClient]) -> TestClient:
 @pytest.fixture
 def picture() -> bytes:
     return encode(draw_line())
+
+
+@pytest.fixture
+def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
+    """Give a context that runs the service on a free port of the loopback device."""
+
+    @contextlib.contextmanager
+    def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
+        config = uvicorn.Config(
+            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.002)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            while httpx2.get(f"http://127.0.0.1:{port}/healthz/ready").status_code != 200:
+                time.sleep(0.002)
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive(), "the server does not stop"
+
+    return run

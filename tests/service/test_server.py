@@ -7,47 +7,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import Settings
 
 Serve = Callable[..., AbstractContextManager[int]]
-
-
-@pytest.fixture
-def serve(fake: Any) -> Serve:
-    """Give a context that runs the service on a free port of the loopback device."""
-
-    @contextlib.contextmanager
-    def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
-        config = uvicorn.Config(
-            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.002)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            while httpx2.get(f"http://127.0.0.1:{port}/healthz/ready").status_code != 200:
-                time.sleep(0.002)
-            yield port
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive(), "the server does not stop"
-
-    return run
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:

@@ -1,0 +1,29 @@
+"""What schemathesis cannot make up by itself: pictures, which an OpenAPI document only calls binary or base64."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+
+
+def _encode(picture: tuple[str, int, int, int]) -> bytes:
+    file_format, width, height, grey = picture
+    buffer = io.BytesIO()
+    Image.new("L", (width, height), grey).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+sides = st.integers(3, 60)
+pictures = st.tuples(st.sampled_from(FORMATS), sides, sides, st.integers(0, 255)).map(_encode)
+encoded = st.tuples(st.sampled_from(("", "data:image/png;base64,")), pictures)
+
+schemathesis.openapi.format("binary", pictures)
+schemathesis.openapi.format("byte", encoded.map(lambda pair: pair[0] + base64.b64encode(pair[1]).decode()))
+schemathesis.openapi.media_type("image/*", pictures)
+schemathesis.openapi.media_type("application/octet-stream", pictures)
