@@ -46,11 +46,14 @@ def single(
     )
 
 
-def item(index: int, name: str | None, outcome: Recognition | ServiceError, options: Options) -> BatchItem:
+def item(index: int, name: str | None, result: Recognition, options: Options) -> BatchItem:
     """The answer for one of several images."""
-    if isinstance(outcome, ServiceError):
-        return BatchItem(index=index, id=name, status="error", error=Problem.model_validate(problem(outcome)))
-    return BatchItem(index=index, id=name, status="ok", **dict(text_answer(outcome, options)))
+    return BatchItem(index=index, id=name, status="ok", **dict(text_answer(result, options)))
+
+
+def failed_item(index: int, name: str | None, error: ServiceError) -> BatchItem:
+    """The answer for one of several images that could not be read."""
+    return BatchItem(index=index, id=name, status="error", error=Problem.model_validate(problem(error)))
 
 
 def summary(request_id: str, reader: LineReader, total: int, failed: int, seconds: float) -> BatchSummary:

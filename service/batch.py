@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import answers
 from service.batching import Ticket
-from service.engine import Engine, Recognition
+from service.engine import Engine
 from service.errors import InternalError, ServiceError, note_problem, request_id_of
 from service.intake import Item
 from service.options import Options
@@ -74,17 +74,16 @@ class BatchRun:
 
     async def _one(self, index: int) -> BatchItem:
         item = self._items[index]
-        outcome: Recognition | ServiceError
         try:
-            outcome = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns, self._decoding)
+            result = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns, self._decoding)
+            return answers.item(index, item.id, result, self._options)
         except ServiceError as error:
-            outcome = error
+            failure = error
         except Exception:
             log.exception("unexpected error, request %s, image %d", self._request_id, index)
-            outcome = InternalError("An error on our side; the request id finds it in the log.")
-        if isinstance(outcome, ServiceError):
-            note_problem(self._scope, outcome.code)
-        return answers.item(index, item.id, outcome, self._options)
+            failure = InternalError("An error on our side; the request id finds it in the log.")
+        note_problem(self._scope, failure.code)
+        return answers.failed_item(index, item.id, failure)
 
     def _summary(self, failed: int) -> BatchSummary:
         seconds = time.monotonic() - self._started

@@ -222,6 +222,23 @@ def test_a_poisonous_image_fails_alone(make: Make, reader: GatedReader, recorder
     assert submit(batcher, 3).result(20).reading == 3
 
 
+def test_a_poisonous_image_fails_alone_in_every_place_of_batches_of_every_size(make: Make, reader: GatedReader) -> None:
+    most = BatchLimits().max_items
+    batcher = make()
+    for size in range(1, most + 1):
+        for place in range(size):
+            blocker = occupy(batcher, reader)
+            reader.poison = {1 + place}
+            futures = [submit(batcher, 1 + value) for value in range(size)]
+            reader.batches.clear()
+            reader.gate.set()
+            wait([blocker, *futures], 20)
+            assert len(reader.batches[0]) == size, "they were one batch"
+            found = [None if future.exception() else future.result().reading for future in futures]
+            assert found == [None if value == place else 1 + value for value in range(size)]
+    assert (batcher.in_flight, batcher.queued) == (0, 0)
+
+
 def test_two_poisonous_images_fail_alone_too(make: Make, reader: GatedReader) -> None:
     batcher = make()
     occupy(batcher, reader)

@@ -1,0 +1,150 @@
+"""One bad picture never harms another: a failure in any stage, in any place of a batch, is its own."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from model import Reader, Reading, preprocess
+from model.config import ModelConfig
+from model.crnn import CRNN
+from service import answers
+from service.app import create_app
+from service.engine import Recognition
+from service.settings import Settings
+
+MOST = 4  # pictures in a batch; tests/service/test_batching.py has the larger ones
+POISON = 255  # number of the picture that fails
+STAGES = {"decode": "undecodable", "preprocess": "internal", "forward": "internal", "result": "internal",
+          "answer": "internal"}  # fmt: skip
+
+
+def pixels(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Noise of its own for each number, which stands in the first pixel; one size, so that all share a batch."""
+    noise = np.random.default_rng(number).integers(0, 255, (32, 100), np.uint8)
+    noise[0, 0] = number
+    return noise
+
+
+def encoded(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(number)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class GatedReader(Reader):
+    """A recogniser of random weights that waits before each batch and tells how large it was."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        config = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1)
+        super().__init__(CRNN(config).eval())
+        self.gate = threading.Event()
+        self.gate.set()
+        self.sizes: list[int] = []
+
+    def read(self, images: Sequence[Any], *arguments: Any, **options: Any) -> list[Reading]:
+        self.sizes.append(len(images))
+        assert self.gate.wait(30)
+        return super().read(images, *arguments, **options)
+
+    def warm_up(self) -> None:
+        """Nothing to wait for."""
+
+
+def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stage fail on the poisonous picture and on no other."""
+
+    def is_poison(image: Any) -> bool:
+        return bool(image[0, 0] == POISON)
+
+    if stage == "preprocess":
+        scale = preprocess.scale
+        monkeypatch.setattr(preprocess, "scale", failing(scale, lambda config, image: is_poison(image)))
+    elif stage == "forward":
+        scaled = preprocess.scale(ModelConfig(), pixels(POISON))
+        row = preprocess.to_tensor([scaled])[0]
+        monkeypatch.setattr(
+            Reader,
+            "_forward",
+            failing(Reader._forward, lambda self, images: any(torch.equal(row, one) for one in images)),
+        )
+    elif stage == "result":
+        monkeypatch.setattr(
+            Reader, "_reading", failing(Reader._reading, lambda self, found, image, *_: is_poison(image))
+        )
+    elif stage == "answer":
+
+        def of_poison(result: Recognition, options: object) -> bool:
+            return is_poison(result.image.pixels)
+
+        monkeypatch.setattr(answers, "text_answer", failing(answers.text_answer, of_poison))
+
+
+def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any) -> Any:
+        if when(*arguments):
+            raise ValueError("poison")
+        return function(*arguments)
+
+    return wrapped
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def read_as_one_batch(client: TestClient, reader: GatedReader, pictures: list[bytes], readable: int) -> Any:
+    """The results of pictures that wait together while the model is kept busy with another one."""
+    results: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        files = [("files", picture) for picture in pictures]
+        results.extend(client.post("/recognize/batch", files=files).json().get("results", []))
+
+    reader.sizes.clear()
+    reader.gate.clear()
+    occupying = threading.Thread(target=client.post, args=("/recognize",), kwargs={"content": encoded(0)})
+    asking = threading.Thread(target=ask)
+    occupying.start()
+    until(lambda: len(reader.sizes) == 1)
+    asking.start()
+    until(lambda: bool(client.app.state.engine.load[1] == readable))  # type: ignore[attr-defined]
+    reader.gate.set()
+    occupying.join()
+    asking.join()
+    assert reader.sizes[1:2] == [readable] * (readable > 0), "they were one batch"
+    return results
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_picture_that_fails_in_any_stage_and_place_fails_alone(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)  # the network is tiny: threads would only wait for each other
+    reader = GatedReader()
+    wanted = {encoded(number): reader.read([pixels(number)])[0].text for number in range(1, MOST)}
+    assert len(set(wanted.values())) == len(wanted), "an answer tells whose it is"
+    bad = encoded(POISON)[:-40] if stage == "decode" else encoded(POISON)
+    poison(stage, monkeypatch)
+    app = create_app(Settings(threads=1, batch_items=MOST), reader)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        until(lambda: bool(app.state.engine.ready))
+        for size in range(1, MOST + 1):
+            for place in range(size):
+                pictures = list(wanted)[: size - 1]
+                pictures.insert(place, bad)
+                results = read_as_one_batch(client, reader, pictures, size - (stage == "decode"))
+                found = [one["error"]["code"] if "error" in one else one["text"] for one in results]
+                assert found == [STAGES[stage] if one is bad else wanted[one] for one in pictures]
+        until(lambda: bool(app.state.engine.load[:2] == (0, 0)))
