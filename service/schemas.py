@@ -44,14 +44,20 @@ class BatchBody(BaseModel):
     images: list[BatchImage] = Field(min_length=1)
 
 
-class ModelInfo(BaseModel):
+class Answer(BaseModel):
+    """What answers are made of; an error about one, which goes into the log, does not repeat the text in it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class ModelInfo(Answer):
     """Which weights gave the answer."""
 
     id: str = Field(examples=["linewise"])
     revision: str = Field(description="SHA-256 of the weights.", examples=["sha256:9f86d081884c7d65"])
 
 
-class ImageInfo(BaseModel):
+class ImageInfo(Answer):
     """The image as it was understood; width and height in pixels, after turning it upright."""
 
     width: int = Field(examples=[412])
@@ -60,7 +66,7 @@ class ImageInfo(BaseModel):
     orientation_applied: int = Field(description="Clockwise turn that was made, in degrees.", examples=[0])
 
 
-class CharacterInfo(BaseModel):
+class CharacterInfo(Answer):
     """One character: clockwise corners from its own top left, in pixels of the upright image."""
 
     text: str = Field(examples=["I"])
@@ -68,14 +74,14 @@ class CharacterInfo(BaseModel):
     polygon: list[tuple[float, float]] = Field(examples=[[[3, 0], [11, 0], [11, 48], [3, 48]]])
 
 
-class AlternativeInfo(BaseModel):
+class AlternativeInfo(Answer):
     """Another text that the image may hold."""
 
     text: str = Field(examples=["INVOlCE 1042"])
     confidence: Probability = Field(description="Probability that the whole of it is right.", examples=[0.021])
 
 
-class Timing(BaseModel):
+class Timing(Answer):
     """Where the time went, in milliseconds."""
 
     decode: Milliseconds = Field(examples=[2.1])
@@ -84,14 +90,14 @@ class Timing(BaseModel):
     total: Milliseconds = Field(examples=[11.4])
 
 
-class Envelope(BaseModel):
+class Envelope(Answer):
     """What every answer with text begins with."""
 
     request_id: str = Field(examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
     model: ModelInfo
 
 
-class TextAnswer(BaseModel):
+class TextAnswer(Answer):
     """What was read in one image."""
 
     text: str = Field(description="Empty when there is no text; `warnings` then says why.", examples=["INVOICE 1042"])
@@ -111,7 +117,7 @@ class RecognizeResponse(TextAnswer, Envelope):
     timing_ms: Timing
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """An RFC 9457 problem document; `code` is stable and meant for programs."""
 
     type: str = Field(examples=["about:blank"])
@@ -122,7 +128,7 @@ class Problem(BaseModel):
     request_id: str | None = Field(default=None, examples=["5f0c6b1e8b6f4c55a3f7f2f0e2b1c9d4"])
 
 
-class BatchItem(BaseModel):
+class BatchItem(Answer):
     """The outcome for one of several images: the fields of a single answer, or `error`."""
 
     index: int = Field(description="Place in the request, from 0.", examples=[0])
@@ -147,7 +153,7 @@ class BatchSummary(Envelope):
     total_ms: Milliseconds = Field(examples=[48.2])
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(Answer):
     """The outcome for each image, in the order of the request."""
 
     results: list[BatchItem]
@@ -160,13 +166,13 @@ class ModelCard(ModelInfo):
     device: str = Field(description="Where it runs.", examples=["cpu"])
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """The models that this process serves."""
 
     models: list[ModelCard]
 
 
-class Health(BaseModel):
+class Health(Answer):
     """One word on the state of the process."""
 
     status: str = Field(examples=["ready"])

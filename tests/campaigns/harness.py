@@ -8,35 +8,57 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = ("-m", "service.cli", "serve")
+PATIENCE = 120  # seconds for a start or an end on a busy machine
+
+
+def free_port() -> int:
+    """A port of the loopback device that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start(
+    port: int, program: Sequence[str] = SERVE, log: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A service on a port, begun and ready.
+
+    ``program`` is what Python is to run, ``log`` the file that its standard error is added to, ``environment`` adds
+    variables to those of this process. Raises ``RuntimeError`` when it does not become ready.
+    """
+    settings = {"LINEWISE_LOG_LEVEL": "error", "LINEWISE_PORT": str(port)} | dict(environment or {})
+    with open(log or os.devnull, "ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *program], cwd=ROOT, env=os.environ | settings, stderr=errors if log else None
+        )
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
+            return process
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise RuntimeError("the service did not become ready") from None
+            time.sleep(0.05)
 
 
 @contextmanager
 def service(**environment: str) -> Iterator[tuple[int, int]]:
-    """A service of its own, ready: its port and process id. ``environment`` adds variables to those of this process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-        env=os.environ | {"LINEWISE_LOG_LEVEL": "error"} | environment,
-    )
+    """A service with the shipped weights, ready: its port and process id."""
+    port = free_port()
+    process = start(port, environment=environment)
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the service did not become ready") from None
-                time.sleep(0.1)
         yield port, process.pid
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
 
 
 def resident(pid: int) -> float:
