@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service.engine import Engine
 from service.logs import log_config
+from service.protocol import BoundedHttp
 from service.settings import Settings
 
 EXIT_MODEL_FAILED = 1
@@ -31,6 +32,7 @@ def run(app: FastAPI, settings: Settings) -> int:
         port=settings.port,
         log_config=log_config(settings.log_format, settings.log_level),
         access_log=False,
+        http=BoundedHttp,
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_timeout) + 1,
     )

@@ -84,7 +84,7 @@ def request(random: Random, number: int, fault: Fault | None = None) -> Request:
     head = [f"POST {path} HTTP/1.1", "Host: x", "Connection: close", f"X-API-Key: {KEY}", f"X-Request-ID: {number}"]
     head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     head += ["Accept: application/x-ndjson"] * stream
-    head += ["X-Request-Timeout: 0.001"] * (random.random() < 0.05)
+    head += ["X-Request-Timeout: 0.001"] * (random.random() < 0.05 and fault is None)
     leaves = random.choice((random.random(), 1 + random.random() * 0.02)) if random.random() < 0.15 else None
     return Request(str(number), "\r\n".join([*head, "", ""]).encode(), body, tuple(expected), stream,
                    None if fault is Fault.DEATH else leaves, random.random() < 0.1)  # fmt: skip

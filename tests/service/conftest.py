@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from model import Character, Reading
 from service.app import create_app
+from service.protocol import BoundedHttp
 from service.settings import Settings
 
 Pixels = npt.NDArray[np.uint8]
@@ -134,7 +135,7 @@ def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
     @contextlib.contextmanager
     def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
         config = uvicorn.Config(
-            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None
+            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None, http=BoundedHttp
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
