@@ -14,15 +14,17 @@ RUN python -m venv /opt/linewise
 ENV PATH=/opt/linewise/bin:${PATH}
 WORKDIR /src
 # Dependencies first: their layer stays while only our code changes.
-COPY pyproject.toml ./
+COPY pyproject.toml service/deploy/requirements.txt ./
+# The very files that are named, by their hashes; then what is left, which is torch.
+RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes --no-deps -r requirements.txt
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip pip install -r requirements.txt
+    > dependencies.txt
+RUN --mount=type=cache,target=/root/.cache/pip pip install -r dependencies.txt
 COPY README.md LICENSE ./
 COPY model ./model
 COPY service ./service
 COPY weights ./weights
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps . && pip check
 
 FROM python:${PYTHON_VERSION}-slim
 COPY --from=build /opt/linewise /opt/linewise

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from tests.campaigns import lost, restart
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import BadRequest, ImageError
+from service.images import ImageLimits, decode
+from tests.campaigns import hostile, lost, restart
+
+PICTURES = hostile.base_pictures()
 
 
 def outcomes(account: dict[str, Any]) -> set[str]:
@@ -24,3 +32,14 @@ def test_a_rolling_restart_loses_nothing_and_resets_nobody(tmp_path: Path) -> No
     account = restart.run(restarts=2, clients=8, delay=restart.DELAY, log=tmp_path / "log")
     assert not account["failed"], account
     assert "200" in outcomes(account) and account["exits"] == [0, 0]
+
+
+@settings(deadline=None, max_examples=1000, derandomize=True, database=None)
+@given(st.sampled_from(PICTURES), st.integers(0))
+def test_a_mutated_picture_is_decoded_or_refused_and_nothing_else(picture: tuple[str, bytes], seed: int) -> None:
+    name, data = picture
+    try:
+        image = decode(hostile.mutated(Random(seed), name, data, PICTURES), ImageLimits(10**6, 32_768, 500.0))
+    except (ImageError, BadRequest):
+        return
+    assert image.pixels.size > 0 and image.pixels.dtype == "uint8"

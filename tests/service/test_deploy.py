@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
 from starlette.testclient import TestClient
 
 from service.settings import describe
@@ -73,3 +75,19 @@ def test_compose_mounts_files_that_are_there_and_publishes_on_this_machine_only(
             source = volume.split(":")[0]
             assert not source.startswith(".") or (DEPLOY / source).is_file(), source
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_container_installs_every_dependency_by_its_hash_and_torch_from_its_own_index() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    pinned = re.findall(
+        r"^([a-z0-9.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+        (DEPLOY / "requirements.txt").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    versions = {name: version for name, version, _ in pinned}
+    lines = (DEPLOY / "requirements.txt").read_text("utf-8").splitlines()
+    assert len(versions) == len([line for line in lines if "==" in line and not line.startswith("#")])
+    missing = [one for one in map(Requirement, wanted) if versions.get(one.name, "-") not in one.specifier]
+    assert [one.name for one in missing] == ["torch"], "make the file anew as its first lines say"
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert "--require-hashes --no-deps -r requirements.txt" in dockerfile
