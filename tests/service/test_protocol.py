@@ -16,7 +16,7 @@ from service import protocol
 Serve = Callable[..., AbstractContextManager[int]]
 
 POST = b"POST /recognize HTTP/1.1\r\nHost: x\r\n"
-PATIENCE = 20  # seconds; nothing here should take one
+PATIENCE = 60  # seconds; nothing here should take one
 ENDLESS = 64 * 2**20  # bytes, more than sockets hold on to
 
 
