@@ -19,7 +19,16 @@ from typer.core import TyperCommand
 
 from service import workshop
 from service.files import Failure, image_files, open_source
-from service.terminal import DeviceOption, WeightsOption, complain, fail, open_reader, settings_from
+from service.terminal import (
+    DeviceOption,
+    EngineOption,
+    WeightsOption,
+    complain,
+    fail,
+    need_ray,
+    open_reader,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from model import Decoding, Reading
@@ -58,6 +67,7 @@ def serve(
         bool | None,
         typer.Option("--allow-anonymous", help="Let anyone who reaches a public address use the service."),
     ] = None,
+    engine: EngineOption = "embedded",
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
@@ -67,10 +77,30 @@ def serve(
     from service.server import run
 
     settings = settings_from(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
+    if engine == "ray":
+        _serve_on_ray(settings)
+        return
     share_cores(settings.batch_limits.threads)
     code = run(create_app(settings, open_reader(settings)), settings)
     if code:
         raise typer.Exit(code)
+
+
+def _serve_on_ray(settings: Settings) -> None:
+    need_ray("--engine ray")
+    from pydantic import ValidationError
+
+    from service.ray_serving import run
+    from service.settings import Replicas, explain
+
+    if settings.port == 0:
+        fail("--engine ray needs a port of its own: every machine of a cluster listens on it", 2)
+    try:
+        run(settings, Replicas())
+    except ValidationError as error:
+        fail(explain(error, "LINEWISE_RAY_"), 2)
+    except (RuntimeError, ConnectionError) as error:  # Ray's own words and traces are on standard error already
+        fail(str(error).splitlines()[0], 1)
 
 
 @app.command()
