@@ -8,23 +8,28 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 
 @contextmanager
-def service() -> Iterator[tuple[int, int]]:
-    """A service of its own, ready: its port and process id."""
+def service(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """A service of its own, ready: its port and process id. What it says goes to the file ``log``, if there is one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-        env=os.environ | {"LINEWISE_LOG_LEVEL": "error"},
-    )
+    with open(log, "wb") if log is not None else nullcontext() as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "serve", "--port", str(port), *arguments],
+            env=os.environ | {"LINEWISE_LOG_LEVEL": "error"} | dict(environment or {}),
+            stdout=file,
+            stderr=file,
+        )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
@@ -36,7 +41,7 @@ def service() -> Iterator[tuple[int, int]]:
         yield port, process.pid
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
 
 def resident(pid: int) -> float:
