@@ -69,27 +69,38 @@ def reading(
     """Ray, and what gives the rows of sources, in order, but for those that are done.
 
     Uses the cluster that ``RAY_ADDRESS`` names or that runs on this machine, else starts one here, which ends with it.
-    What Ray itself raises comes out as ``BulkError``.
+    Whatever Ray raises, here or in the rows, is a ``BulkError``.
     """
     secretless = settings.model_copy(update={"api_keys": (), "api_keys_file": None})
     if settings.weights is not None:
         secretless = secretless.model_copy(update={"weights": settings.weights.resolve()})
     wanted = Wanted(secretless, decoding, os.getcwd(), max(1, int(replicas.cpus)))
     try:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+        with _in_one_line():
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command has one of its own
         context.execution_options.preserve_order = True
         context.target_max_block_size = BLOCK
         context.raise_original_map_exception = True
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is told once, in one line
         yield lambda sources, done: _rows(sources, wanted, replicas, done)
-    except (RayError, ConnectionError) as error:
-        told = repr(error.cause) if isinstance(error, RayTaskError) else str(error).partition("\n")[0]
-        raise BulkError(f"Ray: {told}") from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What Ray raises, or a reader on it, without the traces of the machines that it passed."""
+    try:
+        yield
+    except RayTaskError as error:
+        cause = error.cause
+        told = str(cause) if isinstance(cause, BulkError) else f"a reader failed: {type(cause).__name__}: {cause}"
+        raise BulkError(told.partition("\n")[0]) from error
+    except (RayError, ConnectionError) as error:
+        raise BulkError(f"Ray: {str(error).partition(chr(10))[0]}") from error
 
 
 def _rows(sources: Iterable[str], wanted: Wanted, replicas: Replicas, done: set[str]) -> Iterator[Row]:
@@ -105,7 +116,12 @@ def _rows(sources: Iterable[str], wanted: Wanted, replicas: Replicas, done: set[
             num_cpus=replicas.cpus,
             num_gpus=replicas.gpus,
         )
-        for block in read.iter_batches(batch_size=None, batch_format="pyarrow"):
+        blocks = iter(read.iter_batches(batch_size=None, batch_format="pyarrow"))
+        while True:
+            with _in_one_line():
+                block = next(blocks, None)
+            if block is None:
+                break
             assert isinstance(block, pyarrow.Table)
             yield from (Row(**row) for row in block.to_pylist())
 

@@ -42,6 +42,7 @@ RAY = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "300000000",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # as the embedded service
     "LINEWISE_LOG_LEVEL": "info",
     "LINEWISE_RAY_MIN_REPLICAS": str(CORES),
     "LINEWISE_RAY_MAX_REPLICAS": str(CORES),

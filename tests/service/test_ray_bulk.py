@@ -32,6 +32,7 @@ def command(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
         "RAY_ADDRESS": "local",
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "100000000",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # Ray's own 15 starves them beside anything else
     }
     with (place / "said").open("ab") as said:
         program = [sys.executable, "-m", "service.cli", "read", *arguments]

@@ -65,6 +65,7 @@ class Served:
             "RAY_ADDRESS": "local",
             "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "100000000",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # Ray's own 15 starves them beside anything else
             "LINEWISE_LOG_LEVEL": "error",
             "LINEWISE_RAY_CPUS": "0.5",  # two replicas on a machine of one core as well
             "LINEWISE_RAY_MIN_REPLICAS": "2",
