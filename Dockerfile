@@ -2,6 +2,7 @@
 #
 # CPU:  docker build -t linewise .
 # CUDA: docker build -t linewise --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# Ray:  docker build -t linewise-ray --build-arg EXTRA=ray .
 # Run:  docker run --rm --read-only -p 127.0.0.1:8000:8000 linewise
 
 ARG PYTHON_VERSION=3.13
@@ -15,9 +16,12 @@ ENV PATH=/opt/linewise/bin:${PATH}
 WORKDIR /src
 # Dependencies first: their layer stays while only our code changes.
 COPY pyproject.toml service/deploy/requirements.txt ./
-# The very files that are named, by their hashes; then what is left, which is torch.
+# The very files that are named, by their hashes; then what is left, which is torch, and one of the optional dependencies
+# in pyproject.toml, such as ray, if it is asked for.
 RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes --no-deps -r requirements.txt
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+ARG EXTRA=
+RUN EXTRA=${EXTRA} python -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    e = os.environ['EXTRA']; print(*p['dependencies'], *(p['optional-dependencies'][e] if e else ()), sep='\n')" \
     > dependencies.txt
 RUN --mount=type=cache,target=/root/.cache/pip pip install -r dependencies.txt
 COPY README.md LICENSE ./

@@ -18,7 +18,7 @@ from service.files import Failure, open_source
 if TYPE_CHECKING:
     from model import Decoding
     from service.engine import LineReader
-    from service.images import ImageLimits
+    from service.images import ImageLimits, UprightImage
 
 TOGETHER = 64  # images decoded and read at once: full passes of most widths, some megabytes
 
@@ -33,15 +33,23 @@ class Row:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One image to read: its name, and the bytes of its file, or the file's path, or None where a table has neither."""
+
+    id: str
+    content: bytes | str | None
+
+
 class BulkError(Exception):
-    """The output file cannot be used; the message is one line that says why."""
+    """An input or the output cannot be used; the message is one line that says why."""
 
 
 def rows(
-    reader: LineReader, sources: Iterable[str], limits: ImageLimits, decoding: Decoding | None, threads: int
+    reader: LineReader, images: Iterable[str | Entry], limits: ImageLimits, decoding: Decoding | None, threads: int
 ) -> Iterator[Row]:
     """One row for each image, in order, however many there are: no more than a few lists are held at a time."""
-    left = iter(sources)
+    left = (Entry(image, image) if isinstance(image, str) else image for image in images)
     under_way: deque[Future[list[Row]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bulk") as pool:
         try:
@@ -56,23 +64,35 @@ def rows(
                 future.cancel()
 
 
-def _read(reader: LineReader, sources: list[str], limits: ImageLimits, decoding: Decoding | None) -> list[Row]:
-    opened = [(source, open_source(source, limits)) for source in sources]
-    pixels = {source: image.pixels for source, image in opened if not isinstance(image, Failure)}
+def _read(reader: LineReader, images: list[Entry], limits: ImageLimits, decoding: Decoding | None) -> list[Row]:
+    opened = [_open(image, limits) for image in images]
+    pixels = [image.pixels for image in opened if not isinstance(image, Failure)]
     try:
-        readings = dict(zip(pixels, reader.read(list(pixels.values()), [decoding] * len(pixels)), strict=True))
+        readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
     except Exception as error:
-        if len(sources) == 1:  # found: this image is to blame, and no other is to suffer for it
-            return [Row(sources[0], None, None, f"The image could not be read: {type(error).__name__}.")]
-        return [row for source in sources for row in _read(reader, [source], limits, decoding)]
+        if len(images) == 1:  # found: this image is to blame, and no other is to suffer for it
+            return [Row(images[0].id, None, None, f"The image could not be read: {type(error).__name__}.")]
+        return [row for image in images for row in _read(reader, [image], limits, decoding)]
     found = []
-    for source, image in opened:
+    for entry, image in zip(images, opened, strict=True):
         if isinstance(image, Failure):
-            found.append(Row(source, None, None, image.reason))
+            found.append(Row(entry.id, None, None, image.reason))
         else:
-            reading = readings[source]
-            found.append(Row(source, reading.text, round(reading.confidence, 4)))
+            reading = next(readings)
+            found.append(Row(entry.id, reading.text, round(reading.confidence, 4)))
     return found
+
+
+def _open(image: Entry, limits: ImageLimits) -> UprightImage | Failure:
+    if image.content is None:
+        return Failure(image.id, "The row holds no image.")
+    return open_source(image.content, limits)
+
+
+def rows_in(path: Path) -> Iterator[Row]:
+    """The rows of a file that ``RowFile`` wrote."""
+    with path.open(encoding="utf-8") as file:
+        yield from (Row(**json.loads(line)) for line in file)
 
 
 class RowFile:
@@ -83,7 +103,7 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".jsonl", ".ndjson"):
-            raise BulkError(f"{path}: rows are written as JSON lines; name a file that ends in .jsonl")
+            raise BulkError(f"{path}: name a file that ends in .jsonl, for JSON lines, or in .parquet")
         self.path = path
         self.done: set[str] = set()
         try:
@@ -115,10 +135,16 @@ class RowFile:
         self._file.write((json.dumps(asdict(row), ensure_ascii=False) + "\n").encode())
         self.done.add(row.id)
 
+    def finish(self) -> None:
+        """Called when there is a row for every image."""
+        self._file.close()
+
     def __enter__(self) -> RowFile:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self.finish()
         self._file.close()

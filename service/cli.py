@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,13 +20,23 @@ from typer.core import TyperCommand
 
 from service import workshop
 from service.files import Failure, image_files, open_source
-from service.terminal import DeviceOption, WeightsOption, complain, fail, open_reader, settings_from
+from service.terminal import (
+    DeviceOption,
+    EngineOption,
+    WeightsOption,
+    complain,
+    fail,
+    need_ray,
+    open_reader,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from model import Decoding, Reading
+    from service.bulk import Row
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
-    from service.settings import Settings
+    from service.settings import Replicas, Settings
 
 app = typer.Typer(
     name="linewise",
@@ -58,6 +69,7 @@ def serve(
         bool | None,
         typer.Option("--allow-anonymous", help="Let anyone who reaches a public address use the service."),
     ] = None,
+    engine: EngineOption = "embedded",
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
@@ -67,15 +79,45 @@ def serve(
     from service.server import run
 
     settings = settings_from(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
+    if engine == "ray":
+        _serve_on_ray(settings)
+        return
     share_cores(settings.batch_limits.threads)
     code = run(create_app(settings, open_reader(settings)), settings)
     if code:
         raise typer.Exit(code)
 
 
+def _serve_on_ray(settings: Settings) -> None:
+    need_ray("--engine ray")
+    from service.ray_serving import run
+
+    if settings.port == 0:
+        fail("--engine ray needs a port of its own: every machine of a cluster listens on it", 2)
+    replicas = _replicas()
+    try:
+        run(settings, replicas)
+    except (RuntimeError, ConnectionError) as error:  # Ray's own words and traces are on standard error already
+        fail(str(error).splitlines()[0], 1)
+
+
+def _replicas() -> Replicas:
+    from pydantic import ValidationError
+
+    from service.settings import Replicas, explain
+
+    try:
+        return Replicas()
+    except ValidationError as error:
+        fail(explain(error, "LINEWISE_RAY_"), 2)
+
+
 @app.command()
 def read(
-    images: Annotated[list[str], typer.Argument(help="Files, folders or patterns; - is standard input.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders or patterns; - is standard input; with --output tables too, .parquet."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
     alternatives: Annotated[int, typer.Option(min=0, help="So many of the next best texts, with --json.")] = 0,
     charset: Annotated[str | None, typer.Option(help="The only characters that may be read.")] = None,
@@ -90,8 +132,9 @@ def read(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File to add a row for each image to, .jsonl; run again, it goes on where it was cut."),
+        typer.Option(help="File to add a row for each image to, .jsonl or .parquet; run again, it goes on from a cut."),
     ] = None,
+    engine: EngineOption = "embedded",
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
@@ -103,6 +146,10 @@ def read(
         from service.cores import share_cores
 
         share_cores(settings.batch_limits.threads)
+    elif engine == "ray":
+        fail("--engine ray writes rows to a file: name it with --output", 2)
+    if engine == "ray":
+        need_ray("--engine ray")
     sources = list(image_files(images))
     if not sources:
         fail(f"no images in {', '.join(images)}", 1)
@@ -111,11 +158,16 @@ def read(
     reader = open_reader(settings)
     try:
         words = None if lexicon is None else lexicon.read_text("utf-8").splitlines()
-        decoding = reader.decoding(alternatives, charset, charset_exclude, words)
+        asked = (alternatives, charset, charset_exclude, words)
+        decoding = reader.decoding(*asked)
     except ValueError as error:  # a file that is not UTF-8 raises one as well
         fail(str(error), 2)
     if output is not None:
-        _write_rows(reader, sources, output, settings, decoding)
+        sources = list(dict.fromkeys(sources))
+        if engine == "embedded":
+            _write_rows(sources, output, partial(_rows_here, reader, settings, decoding))
+        else:
+            _write_rows_from_ray(sources, output, settings, asked)
         return
     failed = False
     with _progress(len(sources)) as advance:
@@ -188,25 +240,53 @@ def _read_all(
             yield image if isinstance(image, Failure) else Success(source, image, next(readings))
 
 
-def _write_rows(
-    reader: LineReader, sources: list[str], output: Path, settings: Settings, decoding: Decoding | None
+def _rows_here(
+    reader: LineReader, settings: Settings, decoding: Decoding | None, sources: list[str], done: set[str]
+) -> Iterator[Row]:
+    from service.bulk import rows
+    from service.parquet import entries
+
+    threads = settings.batch_limits.threads if str(reader.device) == "cpu" else 1
+    return rows(reader, entries(sources, done), settings.image_limits, decoding, threads)
+
+
+def _write_rows_from_ray(
+    sources: list[str], output: Path, settings: Settings, asked: tuple[int, str | None, str, list[str] | None]
 ) -> None:
-    """A row for each image that has none yet, and a line about them all."""
-    from service.bulk import BulkError, RowFile, rows
+    from service.bulk import BulkError
+    from service.ray_bulk import reading
+
+    if "-" in sources:
+        fail("--engine ray reads files: standard input is not one", 2)
+    replicas = _replicas()
+    try:
+        with reading(settings, replicas, asked) as read_rows:
+            _write_rows(sources, output, read_rows)
+    except BulkError as error:
+        fail(str(error), 1)
+
+
+def _write_rows(sources: list[str], output: Path, read_rows: Callable[[list[str], set[str]], Iterator[Row]]) -> None:
+    """A row for each image that has none yet, and a line about them all.
+
+    ``read_rows`` gives the rows of sources but for those done, in order; of several of one name the first counts.
+    """
+    from service.bulk import BulkError
+    from service.parquet import count, open_rows
 
     try:
-        with RowFile(output) as file:
-            left = [source for source in dict.fromkeys(sources) if source not in file.done]
-            known, failed = len(file.done), 0
-            threads = settings.batch_limits.threads if str(reader.device) == "cpu" else 1
-            with _progress(len(left)) as advance:
-                for row in rows(reader, left, settings.image_limits, decoding, threads):
-                    file.add(row)
-                    failed += row.error is not None
+        with open_rows(output) as file:
+            known, added, failed = len(file.done), 0, 0
+            with _progress(count(sources, file.done)) as advance:
+                for row in read_rows(sources, set(file.done)):
                     advance()
+                    if row.id not in file.done:
+                        file.add(row)
+                        added += 1
+                        failed += row.error is not None
     except (BulkError, OSError) as error:
         fail(str(error), 1)
-    complain(f"{len(left)} rows added to {output}, {failed} of them with an error, {known} were there")
+    complain(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")
 
 
 def _as_text(result: Success, *, alone: bool) -> str:

@@ -6,7 +6,8 @@
             print(path, result.text if isinstance(result, Result) else result)
 
 It needs only ``httpx2``. A refusal that a later try can mend - 429, 503, a lost connection - is tried again after the
-``Retry-After`` it came with, as long as the call's deadline allows. Reading is free of side effects, so that is safe.
+``Retry-After`` it came with, as long as the call's deadline allows. So is a 500 that the service did not write: a proxy
+answers so when the replica behind it died. Reading is free of side effects, so that is safe.
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class _Try:
     def pause_after(self, failure: ServiceFailure, retry_after: str | None) -> float:
         """Seconds to wait; raises the failure when another try is no use or would come too late."""
         self._tries += 1
-        if failure.status not in _RETRIED and failure.code != "unreachable":
+        lost_behind_a_proxy = failure.status == 500 and failure.code == "unexpected"
+        if failure.status not in _RETRIED and failure.code != "unreachable" and not lost_behind_a_proxy:
             raise failure
         if retry_after is not None and retry_after.isdecimal():
             pause = float(retry_after)

@@ -36,15 +36,17 @@ def image_files(arguments: Iterable[str]) -> Iterator[str]:
             yield from matches or [argument]  # a name that nothing bears is reported when it is opened
 
 
-def open_source(source: str, limits: ImageLimits) -> UprightImage | Failure:
-    """The picture in a file, or on standard input where the source is ``-``."""
+def open_source(source: str | bytes, limits: ImageLimits) -> UprightImage | Failure:
+    """The picture in a file, or on standard input where the source is ``-``, or in bytes that came from elsewhere."""
     from service.errors import ServiceError
     from service.images import decode
 
+    name = source if isinstance(source, str) else ""
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return decode(data, limits)
+        if isinstance(source, str):
+            source = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return decode(source, limits)
     except ServiceError as error:
-        return Failure(source, error.detail)
+        return Failure(name, error.detail)
     except OSError as error:
-        return Failure(source, (error.strerror or "cannot be opened") + ".")
+        return Failure(name, (error.strerror or "cannot be opened") + ".")

@@ -179,27 +179,53 @@ class Settings(BaseSettings):
         return ImageLimits(max_pixels=self.max_pixels, max_side=self.max_side, max_aspect=self.max_aspect)
 
 
-def explain(error: ValidationError) -> str:
+class Replicas(BaseSettings):
+    """How many replicas there are and what each may have; every field is ``LINEWISE_RAY_<NAME>`` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LINEWISE_RAY_", frozen=True, extra="forbid")
+
+    cpus: float = Field(
+        default=1.0, gt=0, description="Cores of a replica, which reads on as many threads but at least on one."
+    )
+    gpus: float = Field(default=0.0, ge=0, description="GPUs of a replica; 0.25 puts four on one.")
+    min_replicas: int = Field(default=1, ge=1, description="Fewest replicas.")
+    max_replicas: int = Field(default=4, ge=1, description="Most replicas; some wait if the cluster has no room.")
+    target_requests: float = Field(
+        default=8.0, gt=0, description="Requests under way for each replica that replicas are added or removed to meet."
+    )
+    max_requests: int = Field(default=64, ge=1, description="Most requests under way at one replica.")
+    max_queued: int = Field(
+        default=128, ge=1, description="Most requests that a proxy holds while all replicas are full; others get 503."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Replicas:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is above max_replicas")
+        return self
+
+
+def explain(error: ValidationError, prefix: str = "LINEWISE_") -> str:
     """One line that names every wrong setting and what is wrong with it, without its value."""
     parts = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = "".join(f"LINEWISE_{str(part).upper()}: " for part in problem["loc"][:1])
+        name = "".join(f"{prefix}{str(part).upper()}: " for part in problem["loc"][:1])
         parts.append(name + problem["msg"].removeprefix("Value error, "))
     return "; ".join(parts)
 
 
-def describe() -> list[tuple[str, str, str]]:
+def describe(kind: type[BaseSettings] = Settings) -> list[tuple[str, str, str]]:
     """Every setting as its environment variable, its default and what it does."""
     return [
-        (f"LINEWISE_{name.upper()}", _shown(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
+        (f"{kind.model_config['env_prefix']}{name.upper()}", _shown(field.default), field.description or "")
+        for name, field in kind.model_fields.items()
     ]
 
 
-def as_markdown() -> str:
+def as_markdown(kind: type[BaseSettings] = Settings) -> str:
     """The settings as a Markdown table."""
     rows = [("setting", "default", "what it does"), ("---", "---", "---")]
-    rows += [(f"`{name}`", f"`{default}`" if default else "", text) for name, default, text in describe()]
+    rows += [(f"`{name}`", f"`{default}`" if default else "", text) for name, default, text in describe(kind)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

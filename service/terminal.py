@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 DeviceOption = Annotated[
     str | None, typer.Option(help="Torch device, such as cpu or cuda:0; the GPU if there is one when left out.")
+]
+EngineOption = Annotated[
+    Literal["embedded", "ray"], typer.Option(help="In this process, or on Ray: on any number of machines.")
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
 
@@ -38,6 +42,12 @@ def open_reader(settings: Settings) -> LineReader:
         return load_reader(settings)
     except CheckpointError as error:
         fail(str(error), 1)
+
+
+def need_ray(use: str) -> None:
+    """Ends the program with one line on how to install the extra, unless Ray is there."""
+    if find_spec("ray") is None:
+        fail(f"not installed: ray; {use} needs pip install 'linewise[ray]'", 1)
 
 
 def complain(message: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = ("-m", "service.cli", "serve")
-PATIENCE = 120  # seconds for a start or an end on a busy machine
+PATIENCE = 300  # seconds for a start or an end on a busy machine
 
 
 def free_port() -> int:
@@ -29,13 +29,17 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """A service on a port, begun and ready.
 
-    ``program`` is what Python is to run, ``log`` the file that its standard error is added to, ``environment`` adds
+    ``program`` is what Python is to run, ``log`` the file that all it says is added to, ``environment`` adds
     variables to those of this process. Raises ``RuntimeError`` when it does not become ready.
     """
     settings = {"LINEWISE_LOG_LEVEL": "error", "LINEWISE_PORT": str(port)} | dict(environment or {})
     with open(log or os.devnull, "ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, *program], cwd=ROOT, env=os.environ | settings, stderr=errors if log else None
+            [sys.executable, *program],
+            cwd=ROOT,
+            env=os.environ | settings,
+            stdout=errors if log else None,
+            stderr=errors if log else None,
         )
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -50,10 +54,12 @@ def start(
 
 
 @contextmanager
-def service(**environment: str) -> Iterator[tuple[int, int]]:
-    """A service with the shipped weights, ready: its port and process id."""
+def service(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """A service with the shipped weights, ready: its port and process id; ``arguments`` are those of the command."""
     port = free_port()
-    process = start(port, environment=environment)
+    process = start(port, (*SERVE, *arguments), log, environment)
     try:
         yield port, process.pid
     finally:

@@ -162,3 +162,18 @@ def test_a_decoding_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> 
 def test_only_one_image_is_explained(folder: Path, tmp_path: Path) -> None:
     result = run("read", "--explain", tmp_path / "why.png", folder / "b.png", folder / "a.jpg")
     assert (result.exit_code, result.stderr) == (2, "linewise: --explain takes one image, not 2\n")
+
+
+def test_without_ray_installed_the_way_to_get_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.terminal.find_spec", lambda name: None)
+    result = run("serve", "--engine", "ray")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "linewise: not installed: ray; --engine ray needs pip install 'linewise[ray]'\n"
+
+
+def test_replicas_that_cannot_be_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    monkeypatch.setenv("LINEWISE_RAY_MIN_REPLICAS", "9")
+    result = run("serve", "--engine", "ray")
+    assert (result.exit_code, result.stderr) == (2, "linewise: min_replicas is above max_replicas\n")
+    assert run("serve", "--engine", "ray", "--port", "0").exit_code == 2

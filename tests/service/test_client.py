@@ -125,6 +125,17 @@ def test_a_lost_connection_is_retried_with_growing_pauses(
 
 
 @both
+def test_a_replica_that_died_behind_a_proxy_is_retried_but_not_a_500_of_the_service(
+    asynchronous: bool, pauses: list[float]
+) -> None:
+    assert call(asynchronous, Scripted(httpx2.Response(500, text="Internal Server Error"), GOOD)).text == "hello"
+    script = Scripted(refusal(500, "internal"))
+    with pytest.raises(ServiceFailure, match="internal"):
+        call(asynchronous, script)
+    assert len(script.requests) == 1
+
+
+@both
 def test_retries_end_with_the_deadline(asynchronous: bool, pauses: list[float]) -> None:
     with pytest.raises(ServiceFailure) as caught:
         call(asynchronous, Scripted(refusal(503, "queue_full", retry_after="30")), timeout=20)

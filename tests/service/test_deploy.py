@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from starlette.testclient import TestClient
 
-from service.settings import describe
+from service.settings import Replicas, Settings, as_markdown, describe
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "service" / "deploy"
@@ -91,3 +91,46 @@ def test_the_container_installs_every_dependency_by_its_hash_and_torch_from_its_
     assert [one.name for one in missing] == ["torch"], "make the file anew as its first lines say"
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     assert "--require-hashes --no-deps -r requirements.txt" in dockerfile
+
+
+def ray_service() -> dict[str, Any]:
+    (document,) = documents("rayservice.yaml")
+    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", "RayService")
+    spec: dict[str, Any] = document["spec"]
+    return spec
+
+
+@pytest.mark.parametrize("where", ["serve.yaml", "rayservice.yaml"])
+def test_ray_takes_the_config_and_the_application_takes_its_arguments(where: str) -> None:
+    schema = pytest.importorskip("ray.serve.schema", reason="the extra ray is not installed")
+    config = documents(where)[0] if where == "serve.yaml" else yaml.safe_load(ray_service()["serveConfigV2"])
+    (application,) = schema.ServeDeploySchema.model_validate(config).applications
+    assert application.import_path == "service.ray_serving:build"
+    assert Replicas.model_validate(application.args).max_replicas > 1
+
+
+def test_the_settings_of_replicas_are_all_in_the_manual() -> None:
+    document = (DEPLOY / "README.md").read_text("utf-8")
+    assert as_markdown(Replicas) in document, "print(service.settings.as_markdown(Replicas)) makes the table anew"
+
+
+def test_pods_of_ray_are_confined_keyed_and_guarded_by_a_token() -> None:
+    cluster = ray_service()["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        variables = {entry["name"]: entry for entry in container["env"]}
+        assert {name for name in variables if name.startswith("LINEWISE_")} <= set(SETTINGS)
+        assert "secretKeyRef" in variables["LINEWISE_API_KEYS"]["valueFrom"]
+        with pytest.raises(ValueError, match="no API key"):  # what a replica would do if the secret were empty
+            Settings(host=variables["LINEWISE_HOST"]["value"])
+    grace = cluster["workerGroupSpecs"][0]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > float(SETTINGS["LINEWISE_DRAIN_TIMEOUT"])
+
+
+def test_the_serve_config_listens_on_this_machine_only() -> None:
+    assert documents("serve.yaml")[0]["http_options"]["host"] == "127.0.0.1"

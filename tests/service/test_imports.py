@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -43,6 +45,16 @@ def test_the_batching_engine_knows_no_http_and_none_of_its_users() -> None:
     assert not {module.split(".")[0] for module in used} & {
         "service", "model", "fastapi", "starlette", "uvicorn", "asyncio"
     }  # fmt: skip
+
+
+def test_ray_is_imported_where_it_was_asked_for_and_nowhere_else() -> None:
+    for file in FOLDER.glob("*.py"):
+        if not file.name.startswith("ray_"):
+            assert "ray" not in {module.split(".")[0] for module, _ in imports(file)}, file.name
+    modules = ", ".join(f"service.{file.stem}" for file in FOLDER.glob("*.py") if not file.name.startswith("ray_"))
+    code = f"import sys, {modules}; print({{'ray', 'pyarrow', 'pandas'}} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_there_are_no_circles() -> None:
