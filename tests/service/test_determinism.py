@@ -55,7 +55,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Service]:
     if not DEFAULT_PATH.exists():
         pytest.skip("no weights in this tree")
     with (
-        service(LINEWISE_PRECISION=request.param) as (port, _),
+        service(environment={"LINEWISE_PRECISION": request.param}) as (port, _),
         httpx2.Client(
             base_url=f"http://127.0.0.1:{port}",
             headers={"X-Request-Timeout": "120"},  # nobody is to be refused, however slow the machine

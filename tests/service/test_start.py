@@ -35,7 +35,7 @@ try:
     socket.create_connection(("192.0.2.1", 80), timeout=5)
 except OSError as error:
     assert error.errno == errno.ENETUNREACH, error
-with service(LINEWISE_THREADS="1") as (port, pid):
+with service(environment={"LINEWISE_THREADS": "1"}) as (port, pid):
     picture = open("tests/data/receipt.png", "rb").read()
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/recognize", picture, {"Content-Type": "image/png"})
     print(urllib.request.urlopen(asked).read().decode())
