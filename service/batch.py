@@ -17,6 +17,7 @@ from service.engine import Engine, Recognition
 from service.errors import InternalError, ServiceError, note_problem, request_id_of
 from service.intake import Item
 from service.options import Options
+from service.pages import PageRecognition, recognize
 from service.schemas import BatchItem, BatchResponse, BatchSummary
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ class BatchRun:
 
     async def _one(self, index: int) -> BatchItem:
         item = self._items[index]
-        outcome: Recognition | ServiceError
+        outcome: Recognition | PageRecognition | ServiceError
         try:
-            outcome = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns, self._decoding)
+            outcome = await recognize(self._engine, self._ticket, item.unwrap, self._options, self._decoding)
         except ServiceError as error:
             outcome = error
         except Exception:

@@ -36,14 +36,14 @@ def image_files(arguments: Iterable[str]) -> Iterator[str]:
             yield from matches or [argument]  # a name that nothing bears is reported when it is opened
 
 
-def open_source(source: str, limits: ImageLimits) -> UprightImage | Failure:
-    """The picture in a file, or on standard input where the source is ``-``."""
+def open_source(source: str, limits: ImageLimits, side: int | None = None) -> UprightImage | Failure:
+    """The picture in a file, or on standard input where the source is ``-``; ``side`` as for ``images.decode``."""
     from service.errors import ServiceError
-    from service.images import decode
+    from service.images import ENOUGH_SIDE, decode
 
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return decode(data, limits)
+        return decode(data, limits, side or ENOUGH_SIDE)
     except ServiceError as error:
         return Failure(source, error.detail)
     except OSError as error:

@@ -33,6 +33,9 @@ MIN_SIDE = 3  # px: no letter is thinner than a stroke with a gap on each side
 # times what it can use, and a 50-megapixel photo then waits for its turn as less than a megabyte.
 ENOUGH_SIDE = 256
 
+# Of a page, whose lines are many times smaller: its finder works at half of this, and the lines are cut from all of it.
+PAGE_SIDE = 2304
+
 # Spread of the brightness of visible pixels, 0..255, above which the picture is in its colours; below, the visible part
 # is plain ink and the picture is in the alpha channel.
 INK_SPREAD = 40.0
@@ -87,8 +90,8 @@ class UprightImage:
     scale: float
 
 
-def decode(data: bytes, limits: ImageLimits) -> UprightImage:
-    """Decode one image that nobody vouches for.
+def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE) -> UprightImage:
+    """Decode one image that nobody vouches for; a shorter side of twice ``side`` pixels or more is made smaller.
 
     Raises a subclass of ``ImageError`` for anything but one readable picture, and ``EmptyFile`` for no bytes.
     """
@@ -100,7 +103,7 @@ def decode(data: bytes, limits: ImageLimits) -> UprightImage:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
             _check_frames(image)
-            return _decode_open(image)
+            return _decode_open(image, side)
     except ImageError:
         raise
     except (DecompressionBombError, DecompressionBombWarning):
@@ -153,17 +156,17 @@ def _check_frames(image: Image.Image) -> None:
     raise Animated("The image has several frames or pages; send one picture.")
 
 
-def _decode_open(image: Image.Image) -> UprightImage:
+def _decode_open(image: Image.Image, side: int) -> UprightImage:
     width, height = image.size
     file_format = "JPEG" if image.format == "MPO" else str(image.format)
     turned = _UPRIGHT.get(_orientation(image), (None, 0))[1]
-    divisor = max(1, min(width, height) // ENOUGH_SIDE)
+    divisor = max(1, min(width, height) // side)
     if divisor > 1:
         # libjpeg leaves out detail while decoding; other formats ignore this
         image.draft(None, (math.ceil(width / divisor), math.ceil(height / divisor)))
     image.load()
     picture = _eight_bit(image)
-    if (divisor := min(picture.size) // ENOUGH_SIDE) > 1:
+    if (divisor := min(picture.size) // side) > 1:
         picture = picture.reduce(divisor)
     pixels = np.asarray(picture)
     if picture.mode == "RGBA":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from service.engine import LineReader
+    from service.engine import LineReader, PageFinder
     from service.settings import Settings
 
 DeviceOption = Annotated[
@@ -36,6 +36,17 @@ def open_reader(settings: Settings) -> LineReader:
 
     try:
         return load_reader(settings)
+    except CheckpointError as error:
+        fail(str(error), 1)
+
+
+def open_pages(reader: LineReader) -> PageFinder | None:
+    """What finds the lines of pages; a checkpoint that cannot be used ends the program with one line."""
+    from model import CheckpointError
+    from service.app import open_page_finder
+
+    try:
+        return open_page_finder(reader)
     except CheckpointError as error:
         fail(str(error), 1)
 
