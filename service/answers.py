@@ -10,7 +10,7 @@ import numpy.typing as npt
 from service.engine import LineReader, Recognition
 from service.errors import ServiceError, problem
 from service.options import Detail, Options
-from service.pages import PageRecognition
+from service.pages import DocumentRecognition, Outcome, PageRecognition
 from service.schemas import (
     AlternativeInfo,
     BatchItem,
@@ -19,6 +19,7 @@ from service.schemas import (
     ImageInfo,
     LineInfo,
     ModelInfo,
+    PageInfo,
     Problem,
     RecognizeResponse,
     TextAnswer,
@@ -34,9 +35,7 @@ def model_info(reader: LineReader) -> ModelInfo:
     return ModelInfo(id=reader.model_id, revision=reader.revision)
 
 
-def single(
-    request_id: str, reader: LineReader, result: Recognition | PageRecognition, options: Options, total: float
-) -> RecognizeResponse:
+def single(request_id: str, reader: LineReader, result: Outcome, options: Options, total: float) -> RecognizeResponse:
     """The answer for one image; ``total`` in seconds."""
     return RecognizeResponse(
         request_id=request_id,
@@ -51,9 +50,7 @@ def single(
     )
 
 
-def item(
-    index: int, name: str | None, outcome: Recognition | PageRecognition | ServiceError, options: Options
-) -> BatchItem:
+def item(index: int, name: str | None, outcome: Outcome | ServiceError, options: Options) -> BatchItem:
     """The answer for one of several images."""
     if isinstance(outcome, ServiceError):
         return BatchItem(index=index, id=name, status="error", error=Problem.model_validate(problem(outcome)))
@@ -72,9 +69,13 @@ def summary(request_id: str, reader: LineReader, total: int, failed: int, second
     )
 
 
-def text_answer(result: Recognition | PageRecognition, options: Options) -> TextAnswer:
+def text_answer(result: Outcome, options: Options) -> TextAnswer:
     """What was read, as far as the options ask for it."""
-    return _line_answer(result, options) if isinstance(result, Recognition) else _page_answer(result, options)
+    if isinstance(result, Recognition):
+        return _line_answer(result, options)
+    if isinstance(result, PageRecognition):
+        return _page_answer(result, options)
+    return _document_answer(result, options)
 
 
 def _line_answer(result: Recognition, options: Options) -> TextAnswer:
@@ -112,6 +113,32 @@ def _page_answer(result: PageRecognition, options: Options) -> TextAnswer:
         mode="page",
         lines=lines,
         warnings=warnings,
+    )
+
+
+def _document_answer(result: DocumentRecognition, options: Options) -> TextAnswer:
+    pages = [_page_answer(page, options) for page in result.pages]
+    lines = [line for page in pages for line in page.lines or ()]
+    warnings = {warning for page in pages for warning in page.warnings if warning != "no_text"}
+    return TextAnswer(
+        text="\n".join(page.text for page in pages if page.text),
+        confidence=_probability(sum(line.confidence for line in lines) / max(1, len(lines))),
+        confidence_min=min((line.confidence_min for line in lines), default=0.0),
+        image=pages[0].image,
+        mode="page",
+        pages=[
+            PageInfo(
+                page=number,
+                text=page.text,
+                confidence=page.confidence,
+                confidence_min=page.confidence_min,
+                image=page.image,
+                lines=page.lines or [],
+                warnings=page.warnings,
+            )
+            for number, page in enumerate(pages, start=1)
+        ],
+        warnings=sorted(warnings) if lines else ["no_text"],
     )
 
 

@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from service import answers
 from service.batching import Ticket
-from service.engine import Engine, Recognition
+from service.engine import Engine
 from service.errors import InternalError, ServiceError, note_problem, request_id_of
 from service.intake import Item
 from service.options import Options
-from service.pages import PageRecognition, recognize
+from service.pages import Outcome, recognize
 from service.schemas import BatchItem, BatchResponse, BatchSummary
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class BatchRun:
 
     async def _one(self, index: int) -> BatchItem:
         item = self._items[index]
-        outcome: Recognition | PageRecognition | ServiceError
+        outcome: Outcome | ServiceError
         try:
             outcome = await recognize(self._engine, self._ticket, item.unwrap, self._options, self._decoding)
         except ServiceError as error:

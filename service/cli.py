@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from service import workshop
-from service.files import Failure, image_files, open_source
+from service.files import DOCUMENTS, SUFFIXES, Failure, document_pages, image_files, open_source
 from service.terminal import DeviceOption, WeightsOption, complain, fail, open_pages, open_reader, settings_from
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read(
         Path | None,
         typer.Option(help="PNG to write, of one image: its characters, their runners-up, and the alignment."),
     ] = None,
-    page: Annotated[bool, typer.Option("--page", help="Look for lines first: for receipts, letters, pages.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Look for lines first: for receipts, letters, PDF.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="File to add a row for each image to, .jsonl; run again, it goes on where it was cut."),
@@ -108,7 +108,7 @@ def read(
         from service.cores import share_cores
 
         share_cores(settings.batch_limits.threads)
-    sources = list(image_files(images))
+    sources = list(image_files(images, DOCUMENTS if page else SUFFIXES))
     if not sources:
         fail(f"no images in {', '.join(images)}", 1)
     if explain is not None and (page or len(sources) != 1):
@@ -220,34 +220,34 @@ def _write_rows(
 
 
 def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_json: bool) -> None:
-    """The lines of each page in reading order, or one JSON object a page."""
+    """The lines of each page in reading order, or one JSON object a page, as soon as it is read."""
     from model import PageReader
-    from service.images import PAGE_SIDE
 
     pages = open_pages(reader)
     assert isinstance(pages, PageReader)
     failed = False
     with _progress(len(sources)) as advance:
         for source in sources:
-            image = open_source(source, settings.image_limits, PAGE_SIDE)
+            for number, image in enumerate(document_pages(source, settings.image_limits), start=1):
+                if isinstance(image, Failure):
+                    failed = True
+                    complain(f"{image.source}: {image.reason}")
+                    continue
+                reading = pages.read(image.pixels)
+                if as_json:
+                    typer.echo(_page_as_json(source, number, image, reading))
+                    continue
+                for line in reading.lines:
+                    typer.echo(line.reading.text if len(sources) == 1 else f"{source}\t{line.reading.text}")
             advance()
-            if isinstance(image, Failure):
-                failed = True
-                complain(f"{source}: {image.reason}")
-                continue
-            reading = pages.read(image.pixels)
-            if as_json:
-                typer.echo(_page_as_json(source, image, reading))
-                continue
-            for line in reading.lines:
-                typer.echo(line.reading.text if len(sources) == 1 else f"{source}\t{line.reading.text}")
     if failed:
         raise typer.Exit(1)
 
 
-def _page_as_json(source: str, image: UprightImage, reading: PageReading) -> str:
+def _page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
     told = {
         "image": source,
+        "page": number,
         "text": reading.text,
         "width": image.width,
         "height": image.height,

@@ -72,7 +72,7 @@ class Result:
     """The text of one image; confidences from 0 to 1, sizes in pixels.
 
     ``characters`` needs ``chars=True``, ``alternatives`` their number. ``mode`` is ``line`` or ``page``, and only a
-    page has ``lines``, in reading order.
+    page has ``lines``, in reading order; a PDF or TIFF with several has them in its ``pages``.
     """
 
     text: str
@@ -86,6 +86,7 @@ class Result:
     alternatives: tuple[Alternative, ...] = ()
     mode: str = "line"
     lines: tuple[Line, ...] = ()
+    pages: tuple[Result, ...] = ()
 
 
 class ServiceFailure(Exception):
@@ -404,7 +405,8 @@ def _result(body: Mapping[str, Any]) -> Result:
         warnings=tuple(body["warnings"]),
         characters=_characters(body),
         alternatives=_alternatives(body),
-        mode=body.get("mode", "line"),
+        mode=body.get("mode", "page" if "page" in body else "line"),
+        pages=tuple(_result(page) for page in body.get("pages", ())),
         lines=tuple(
             Line(
                 text=line["text"],

@@ -19,7 +19,7 @@ import numpy as np
 from service.batching import Batcher, Ticket
 from service.cores import granted_cores
 from service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
-from service.images import ENOUGH_SIDE, ImageLimits, Pixels, UprightImage, decode
+from service.images import ImageLimits, Pixels, UprightImage, decode
 from service.jobs import BatchLimits, Broken, Closed, Expired, Observer, Overloaded
 from service.options import Options
 
@@ -212,6 +212,11 @@ class Engine:
             raise InvalidOption("mode: this service reads single lines only; leave it out or send line.")
         return self._pages
 
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What an image may measure."""
+        return self._image_limits
+
     # Work -------------------------------------------------------------------------------------------------------------
 
     def check(self, deadline: float) -> None:
@@ -251,7 +256,7 @@ class Engine:
         """
         with in_time():
             async with asyncio.timeout(ticket.deadline - time.monotonic()):
-                image, decode_time = await self.decode(unwrap)
+                image, decode_time = await self.decode(lambda limits: decode(unwrap(), limits))
                 return await self.read(ticket, image, decode_time, turns, decoding)
 
     async def read(
@@ -273,12 +278,12 @@ class Engine:
         """Do something that takes milliseconds in the decoding pool."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
-    async def decode(self, unwrap: Callable[[], bytes], side: int = ENOUGH_SIDE) -> tuple[UprightImage, float]:
-        """The image whose bytes ``unwrap`` gives, and the seconds that it took; ``side`` as for ``images.decode``."""
+    async def decode(self, opened: Callable[[ImageLimits], UprightImage]) -> tuple[UprightImage, float]:
+        """What ``opened`` decodes within the limits, in the decoding pool, and the seconds that it took."""
 
         def work() -> tuple[UprightImage, float]:
             started = time.perf_counter()
-            image = decode(unwrap(), self._image_limits, side)
+            image = opened(self._image_limits)
             return image, time.perf_counter() - started
 
         self._decoding += 1

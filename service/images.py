@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +66,15 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may measure: pixels in all, the longer side in pixels, longer over shorter side."""
+    """What one image may measure: pixels in all, the longer side in pixels, longer over shorter side.
+
+    A document may have ``max_pages`` of such images.
+    """
 
     max_pixels: int
     max_side: int
     max_aspect: float
+    max_pages: int = 50
 
 
 @dataclass(frozen=True)
@@ -89,20 +93,32 @@ class UprightImage:
     orientation_applied: int
     scale: float
 
+    def sized(self) -> UprightImage:
+        """The same without its pixels, for answers that wait for others."""
+        return replace(self, pixels=np.empty((0, 0), np.uint8))
 
-def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE) -> UprightImage:
+
+def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int | None = None) -> UprightImage:
     """Decode one image that nobody vouches for; a shorter side of twice ``side`` pixels or more is made smaller.
+
+    With ``frame``, from 0, that one of several is meant; without, there may be one only.
 
     Raises a subclass of ``ImageError`` for anything but one readable picture, and ``EmptyFile`` for no bytes.
     """
     if not data:
         raise EmptyFile("The image has no bytes.")
+    if data.startswith(b"%PDF-"):
+        raise UnsupportedImage("A PDF is read with mode=page or mode=auto.")
     if not _is_known(data):
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
-            _check_frames(image)
+            if frame is None or image.format != "TIFF":
+                _check_frames(image)
+            elif frame:
+                image.seek(frame)
+                _check_size(image.size, limits)
             return _decode_open(image, side)
     except ImageError:
         raise
@@ -153,7 +169,7 @@ def _check_frames(image: Image.Image) -> None:
     except EOFError:
         image.seek(0)
         return
-    raise Animated("The image has several frames or pages; send one picture.")
+    raise Animated("The image has several frames or pages; send one picture, or a TIFF with mode=page.")
 
 
 def _decode_open(image: Image.Image, side: int) -> UprightImage:

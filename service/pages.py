@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service.batching import Ticket
+from service.documents import decode_page, page_count
 from service.engine import Engine, Recognition, in_time, turned
-from service.images import PAGE_SIDE, Pixels, UprightImage
+from service.images import Pixels, UprightImage
 from service.jobs import Served
 from service.options import Options
 
@@ -37,14 +38,37 @@ class PageRecognition:
     inference_time: float
 
 
+@dataclass(frozen=True)
+class DocumentRecognition:
+    """Several pages of one file, in order."""
+
+    pages: tuple[PageRecognition, ...]
+
+    @property
+    def decode_time(self) -> float:
+        """Seconds for decoding all of them; the other times likewise."""
+        return sum(page.decode_time for page in self.pages)
+
+    @property
+    def queue_time(self) -> float:
+        return sum(page.queue_time for page in self.pages)
+
+    @property
+    def inference_time(self) -> float:
+        return sum(page.inference_time for page in self.pages)
+
+
+Outcome = Recognition | PageRecognition | DocumentRecognition
+
+
 async def recognize(
     engine: Engine,
     ticket: Ticket[Reading],
     unwrap: Callable[[], bytes],
     options: Options,
     decoding: Decoding | None = None,
-) -> Recognition | PageRecognition:
-    """Read the image whose bytes ``unwrap`` gives, as the options' mode says.
+) -> Outcome:
+    """Read the image or document whose bytes ``unwrap`` gives, as the options' mode says.
 
     Raises ``ImageError``, ``DeadlineExceeded``, ``QueueFull``, ``NotReady``, ``InvalidOption`` for a
     mode that the model does not have, and what ``unwrap`` raises.
@@ -54,28 +78,39 @@ async def recognize(
     finder = engine.pages
     with in_time():
         async with asyncio.timeout(ticket.deadline - time.monotonic()):
-            image, decode_time = await engine.decode(unwrap, PAGE_SIDE)
-            pixels = turned(image.pixels, options.turns[0])
-            started = time.monotonic()
-            found = await engine.offload(partial(finder.find, pixels))
-            if options.mode == "auto" and len(found) < 2:
-                return await engine.read(ticket, image, decode_time, options.turns, decoding)
-            steps = finder.steps(pixels, found)
-            waited, read = 0.0, time.monotonic() - started
-            pictures = await engine.offload(partial(next, steps))
-            while True:
-                readings: list[Reading] = []
-                for first in range(0, len(pictures), TOGETHER):
-                    served = await _together(engine, ticket.deadline, pictures[first : first + TOGETHER], decoding)
-                    readings += (one.reading for one in served)
-                    waited += max(one.queue_time for one in served)
-                    read += max(one.inference_time for one in served)
-                step = await engine.offload(partial(_sent, steps, readings))
-                if not isinstance(step, list):
-                    break
-                pictures = step
-    turn = (options.turns[0] + step.turn) % 360
-    return PageRecognition(image, turn, step, decode_time, waited, read)
+            data = await engine.offload(unwrap)
+            count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
+            pages: list[PageRecognition] = []
+            for number in range(count):  # one after the other, so that one page's pixels are held at a time
+                image, decode_time = await engine.decode(partial(decode_page, data, number))
+                found_in = turned(image.pixels, options.turns[0])
+                started = time.monotonic()
+                found = await engine.offload(partial(finder.find, found_in))
+                if options.mode == "auto" and count == 1 and len(found) < 2:
+                    return await engine.read(ticket, image, decode_time, options.turns, decoding)
+                spent = time.monotonic() - started
+                steps = finder.steps(found_in, found)
+                reading, waited, read = await _page(engine, ticket.deadline, steps, decoding)
+                turn = (options.turns[0] + reading.turn) % 360
+                pages.append(PageRecognition(image.sized(), turn, reading, decode_time, waited, spent + read))
+    return pages[0] if count == 1 else DocumentRecognition(tuple(pages))
+
+
+async def _page(
+    engine: Engine, deadline: float, steps: PageSteps, decoding: Decoding | None
+) -> tuple[PageReading, float, float]:
+    """A page's reading, and the seconds that its lines waited and took."""
+    waited = read = 0.0
+    step: list[Pixels] | PageReading = await engine.offload(partial(next, steps))
+    while isinstance(step, list):
+        readings: list[Reading] = []
+        for first in range(0, len(step), TOGETHER):
+            served = await _together(engine, deadline, step[first : first + TOGETHER], decoding)
+            readings += (one.reading for one in served)
+            waited += max(one.queue_time for one in served)
+            read += max(one.inference_time for one in served)
+        step = await engine.offload(partial(_sent, steps, readings))
+    return step, waited, read
 
 
 async def _together(

@@ -83,6 +83,18 @@ class LineInfo(BaseModel):
     alternatives: list[AlternativeInfo] | None = Field(default=None, description="With `alternatives` above 0.")
 
 
+class PageInfo(BaseModel):
+    """One page of a document with several."""
+
+    page: int = Field(description="From 1.", examples=[1])
+    text: str = Field(description="Its lines, joined by newlines.", examples=["INVOICE 1042\nTOTAL 12.50"])
+    confidence: Probability = Field(description="Mean of its lines'.", examples=[0.9731])
+    confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
+    image: ImageInfo
+    lines: list[LineInfo] = Field(description="In reading order.")
+    warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
+
+
 class Timing(BaseModel):
     """Where the time went, in milliseconds."""
 
@@ -119,6 +131,10 @@ class TextAnswer(BaseModel):
         default=None, description="With `mode=page` or `auto`: what the image was taken for."
     )
     lines: list[LineInfo] | None = Field(default=None, description="Of a page: its lines in reading order.")
+    pages: list[PageInfo] | None = Field(
+        default=None,
+        description="Of a PDF or TIFF with several pages, in place of `lines`; `image` is the first one's.",
+    )
     warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
 
 
@@ -154,6 +170,7 @@ class BatchItem(BaseModel):
     alternatives: list[AlternativeInfo] | None = None
     mode: Literal["line", "page"] | None = None
     lines: list[LineInfo] | None = None
+    pages: list[PageInfo] | None = None
     warnings: list[str] | None = Field(default=None, examples=[[]])
 
 
@@ -218,6 +235,7 @@ RECOGNIZE_BODY: dict[str, Any] = {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY, **_IN_FORM}},
         },
         "image/*": {"schema": _BINARY},
+        "application/pdf": {"schema": _BINARY},
         "application/octet-stream": {"schema": _BINARY},
         "application/json": {
             "schema": _with_options(RecognizeBody.model_json_schema()),

@@ -88,17 +88,18 @@ function makeCard(file) {
 }
 
 function show(card, body) {
+  const { chars = [], alternatives = [], pages = [] } = body;
+  const lines = body.lines || pages.flatMap((page) => page.lines);
   card.querySelector(".text").textContent = body.text;
   const notes = body.warnings.length ? `, ${body.warnings.join(", ").replaceAll("_", " ")}` : "";
-  const of = body.mode === "page" ? `of each of ${body.lines.length} lines on average` : "of all";
+  const of = body.mode === "page" ? `of each of ${lines.length} lines on average` : "of all";
   card.querySelector(".numbers").textContent =
     `${percent(body.confidence)} sure ${of}, ${percent(body.confidence_min)} of the weakest character, ` +
     `${Math.round(body.timing_ms.total)} ms${notes}`;
   card.querySelector(".copy").addEventListener("click", (event) => copy(event.currentTarget, body.text));
   card.querySelector(".answer").hidden = false;
-  const { chars = [], alternatives = [], lines = [] } = body;
   card.classList.toggle("page", body.mode === "page");
-  const boxes = draw(card, body, lines.length ? lines : chars);
+  const boxes = pages.length ? [] : draw(card, body, lines.length ? lines : chars); // no picture of a document
   for (const one of chars) card.querySelector(".chars").append(chip(one));
   card.querySelector(".spelt").hidden = body.mode === "page";
   lines.forEach((one, index) => card.querySelector(".lines").append(row(one, boxes[index])));
