@@ -132,7 +132,8 @@ class Pages:
                 end = sheet.put(random, face, size, _few(random, random.randint(1, 4)), left, y)
                 for column in [*columns, right]:
                     if column - size * 5 > end:
-                        end = sheet.put(random, face, size, text.number(random), column, y, "right")
+                        written = text.number(random) if random.random() < 0.6 else str(random.randint(1, 12))
+                        end = sheet.put(random, face, size, written, column, y, "right")
             else:
                 start, side = random.choice(((left, "left"), (left, "left"), (at, anchor)))
                 sheet.put(random, face, size, text.receipt_line(random), start, y, side)

@@ -13,6 +13,9 @@ from model.page.lines import SHRINK, Quad, kernel, size
 Plane = NDArray[np.uint8]
 
 SMALLEST = 6.0  # pixels: lower lines are neither text nor none, and are left out of the loss
+# A figure 1 by itself is a few pixels wide, and its kernel would be less than a cell: widths below this
+# many heights are learnt as this many.
+NARROWEST = 0.7
 FRACTION = 4  # bits after the point in which OpenCV takes corners
 
 
@@ -37,9 +40,9 @@ def targets(quads: Sequence[Quad], height: int, width: int) -> Targets:
     # it fills half a one too much.
     painted, counts = np.zeros((height, width), np.uint8), np.full(shape, 255, np.uint8)
     closeness = np.zeros(shape, np.float32)
-    for quad in quads:
+    for quad in map(_widened, quads):
         shorter = min(size(quad))
-        if shorter < SMALLEST:
+        if size(quad)[1] < SMALLEST:
             cv2.fillConvexPoly(counts, _fixed(_cells(quad)), 0, shift=FRACTION)
             continue
         cv2.fillConvexPoly(painted, _fixed(kernel(quad, 0.5)), 255, cv2.LINE_8, FRACTION)
@@ -47,6 +50,15 @@ def targets(quads: Sequence[Quad], height: int, width: int) -> Targets:
     kernels = np.asarray(cv2.resize(painted, shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     near = np.asarray((closeness > 0) * np.uint8(255), np.uint8)
     return Targets(kernels, np.asarray(255 * (0.3 + 0.4 * closeness), np.uint8), near, counts)
+
+
+def _widened(quad: Quad) -> Quad:
+    """The corners of a line at least `NARROWEST` times as wide as high, on its own middle."""
+    width, height = size(quad)
+    if width >= NARROWEST * height:
+        return quad
+    across = (quad[1] - quad[0]) / max(width, 1e-3) * (NARROWEST * height - width) / 2
+    return np.asarray(quad + np.stack([-across, across, across, -across]), np.float32)
 
 
 def _cells(quad: Quad) -> Quad:
