@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,24 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message is one line that says why."""
 
 
-def save(model: CRNN, path: str | os.PathLike[str]) -> None:
+class Configuration(Protocol):
+    """What a network is built from."""
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON."""
+
+
+class Configured(Protocol):
+    """A network with the configuration that it was built from."""
+
+    @property
+    def config(self) -> Configuration: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tensors by name."""
+
+
+def save(model: Configured, path: str | os.PathLike[str]) -> None:
     """Write a model to one file, floating tensors as float16, replacing an older file in one step.
 
     Raises:
@@ -42,18 +60,11 @@ def save(model: CRNN, path: str | os.PathLike[str]) -> None:
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[CRNN, str]:
     """The model of a file in evaluation mode, float32, on `device`, and its revision.
 
-    The revision is `sha256:` and the hash of the file. A changed bit anywhere in the file is found.
-
     Raises:
         CheckpointError: missing or unreadable, not safetensors, a wrong digest, an unusable
             configuration, or tensors that do not fit the configuration.
     """
-    path = Path(path)
-    try:
-        revision = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot open the checkpoint {path}: {error.strerror}") from error
-    text, tensors = _verified(path)
+    text, tensors, revision = read_checkpoint(path)
     try:
         config = ModelConfig.from_json(text)
         model = CRNN(config)
@@ -66,8 +77,19 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     return model.to(device).eval(), revision
 
 
-def _verified(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
-    """Configuration text and tensors of a file whose digest is right."""
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[str, dict[str, torch.Tensor], str]:
+    """Configuration text, tensors and revision of a file whose digest is right.
+
+    The revision is `sha256:` and the hash of the file. A changed bit anywhere in the file is found.
+
+    Raises:
+        CheckpointError: missing or unreadable, not safetensors, or a wrong digest.
+    """
+    path = Path(path)
+    try:
+        revision = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot open the checkpoint {path}: {error.strerror}") from error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -78,7 +100,7 @@ def _verified(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
         raise CheckpointError(f"{path} is not a Linewise checkpoint: it lacks a configuration or a digest")
     if _digest(metadata["config"], tensors) != metadata["sha256"]:
         raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
-    return metadata["config"], tensors
+    return metadata["config"], tensors, revision
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

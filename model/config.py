@@ -21,7 +21,8 @@ class ModelConfig:
 
     `height` and `widths` are pixels of the scaled grey image, `channels` and `blocks` are per stage
     of the backbone, `hidden` is the width of one LSTM direction, `temperature` divides the logits
-    before a confidence is taken from them (1 = uncalibrated).
+    before a confidence is taken from them (1 = uncalibrated). `stretch` is how much wider than tall
+    images are scaled: a column of logits covers 4 pixels, and narrow letters need more columns.
     """
 
     alphabet: str = DEFAULT_ALPHABET
@@ -33,6 +34,7 @@ class ModelConfig:
     hidden: int = 192
     lstm_layers: int = 2
     temperature: float = 1.0
+    stretch: float = 1.2
 
     def __post_init__(self) -> None:
         if self.height % 8:
@@ -43,6 +45,8 @@ class ModelConfig:
             raise ValueError("widths must rise and be multiples of 4")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if self.stretch <= 0:
+            raise ValueError(f"stretch must be positive, not {self.stretch}")
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""

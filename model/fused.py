@@ -5,7 +5,9 @@ are those that `torch.compile` emits for a CPU. Called directly they need no C++
 machine and no seconds of compiling for each width.
 """
 
+import itertools
 import os
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +21,8 @@ KERNELS = 2048
 WIDTHS = 14  # for so many, the layout for a single picture is kept: 60 MB in bfloat16
 LSTM_MODE = 2  # of the recurrent operator: 0 to 3 are ReLU, tanh, LSTM, GRU
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:
     """Whether a processor has instructions for bfloat16; accelerators are left at float32, untried."""
@@ -28,25 +32,17 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def fold_normalisation(model: CRNN) -> CRNN:
-    """Fold each batch normalisation into the convolution before it, in place.
+def fold_normalisation(model: Network) -> Network:
+    """Fold each batch normalisation into the convolution declared right before it, in place.
 
     The function computed stays the same up to rounding and takes two passes over memory less per layer.
     """
-
-    def fold(parent: nn.Module, convolution: str, normalisation: str) -> None:
-        conv, norm = parent.get_submodule(convolution), parent.get_submodule(normalisation)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(parent, convolution, fuse_conv_bn_eval(conv, norm))
-            setattr(parent, normalisation, nn.Identity())
-
-    fold(model.backbone, "0", "1")
-    for block in model.backbone:
-        if isinstance(block, ResidualBlock):
-            fold(block, "conv1", "norm1")
-            fold(block, "conv2", "norm2")
-            if isinstance(block.shortcut, nn.Sequential):
-                fold(block.shortcut, "0", "1")
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (name, convolution), (following, normalisation) in itertools.pairwise(children):
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(convolution, normalisation))
+                setattr(parent, following, nn.Identity())
     return model
 
 

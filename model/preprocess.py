@@ -26,6 +26,11 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 MIN_SPREAD = 6.0
 
 
+def natural_width(config: ModelConfig, height: int, width: int) -> float:
+    """Width in pixels of an image of `height` x `width` at the model's height, stretched, before any rung."""
+    return width * config.height / height * config.stretch
+
+
 def rung(config: ModelConfig, height: int, width: int) -> int:
     """Width in pixels to which an image of `height` x `width` is scaled.
 
@@ -33,7 +38,7 @@ def rung(config: ModelConfig, height: int, width: int) -> int:
     rather than padded, so that a batch holds no pixels that mean nothing. Lines longer than the
     last rung keep their own width, rounded up to 4, and are read in windows.
     """
-    natural = width * config.height / height
+    natural = natural_width(config, height, width)
     for candidate in config.widths:
         if natural <= candidate * 1.04:  # up to 4 % narrower is not worth the next rung's cost
             return candidate
@@ -82,13 +87,13 @@ def _most_varied(image: Image) -> Image:
 def scale(config: ModelConfig, image: Image) -> Image:
     """Grey uint8 image of shape `(config.height, rung)`.
 
-    An image that would be narrower than the first rung is not stretched (an I would become a bar)
-    but continued by its edge columns on both sides.
+    An image that would be narrower than the first rung is not widened to it (an I would become a
+    bar) but continued by its edge columns on both sides.
     """
     single = grey(image)
     height, width = single.shape
     target = rung(config, height, width)
-    natural = max(1, round(width * config.height / height))
+    natural = max(1, round(natural_width(config, height, width)))
     inner = min(natural, target) if target == config.widths[0] else target
     shrinks = config.height < height
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -361,5 +361,5 @@ def _placement(config: ModelConfig, height: int, width: int, scaled_width: int) 
     """Left edge and width, in scaled pixels, of the image itself within its scaled form."""
     if scaled_width != config.widths[0]:
         return 0, scaled_width
-    inner = min(max(1, round(width * config.height / height)), scaled_width)
+    inner = min(max(1, round(preprocess.natural_width(config, height, width))), scaled_width)
     return (scaled_width - inner) // 2, inner

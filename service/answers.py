@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from service.engine import LineReader, Recognition
 from service.errors import ServiceError, problem
 from service.options import Detail, Options
+from service.pages import DocumentRecognition, Outcome, PageRecognition
 from service.schemas import (
     AlternativeInfo,
     BatchItem,
     BatchSummary,
     CharacterInfo,
     ImageInfo,
+    LineInfo,
     ModelInfo,
+    PageInfo,
     Problem,
     RecognizeResponse,
     TextAnswer,
@@ -21,7 +27,7 @@ from service.schemas import (
 )
 
 if TYPE_CHECKING:
-    from model import Character
+    from model import Character, PageLine, Reading
 
 
 def model_info(reader: LineReader) -> ModelInfo:
@@ -29,9 +35,7 @@ def model_info(reader: LineReader) -> ModelInfo:
     return ModelInfo(id=reader.model_id, revision=reader.revision)
 
 
-def single(
-    request_id: str, reader: LineReader, result: Recognition, options: Options, total: float
-) -> RecognizeResponse:
+def single(request_id: str, reader: LineReader, result: Outcome, options: Options, total: float) -> RecognizeResponse:
     """The answer for one image; ``total`` in seconds."""
     return RecognizeResponse(
         request_id=request_id,
@@ -46,7 +50,7 @@ def single(
     )
 
 
-def item(index: int, name: str | None, result: Recognition, options: Options) -> BatchItem:
+def item(index: int, name: str | None, result: Outcome, options: Options) -> BatchItem:
     """The answer for one of several images."""
     return BatchItem(index=index, id=name, status="ok", **dict(text_answer(result, options)))
 
@@ -68,8 +72,16 @@ def summary(request_id: str, reader: LineReader, total: int, failed: int, second
     )
 
 
-def text_answer(result: Recognition, options: Options) -> TextAnswer:
+def text_answer(result: Outcome, options: Options) -> TextAnswer:
     """What was read, as far as the options ask for it."""
+    if isinstance(result, Recognition):
+        return _line_answer(result, options)
+    if isinstance(result, PageRecognition):
+        return _page_answer(result, options)
+    return _document_answer(result, options)
+
+
+def _line_answer(result: Recognition, options: Options) -> TextAnswer:
     reading = result.reading
     image = _image_info(result)
     withheld = reading.confidence < options.min_confidence
@@ -85,14 +97,79 @@ def text_answer(result: Recognition, options: Options) -> TextAnswer:
         chars=[_character(one, result.image.scale, image) for one in characters]
         if options.detail is Detail.CHARS
         else None,
-        alternatives=[
-            AlternativeInfo(text=one.text, confidence=_probability(one.confidence))
-            for one in ([] if withheld else reading.alternatives)
-        ]
-        if options.alternatives
-        else None,
+        alternatives=_alternatives(reading, withheld) if options.alternatives else None,
+        mode=None if options.mode == "line" else "line",
         warnings=warnings,
     )
+
+
+def _page_answer(result: PageRecognition, options: Options) -> TextAnswer:
+    lines = [_line_info(line, result.image.scale, options) for line in result.page.lines]
+    warnings = [] if lines else ["no_text"]
+    if any(not line.text for line in lines):
+        warnings.append("low_confidence")
+    return TextAnswer(
+        text="\n".join(line.text for line in lines if line.text),
+        confidence=_probability(sum(line.confidence for line in lines) / max(1, len(lines))),
+        confidence_min=min((line.confidence_min for line in lines), default=0.0),
+        image=_image_info(result),
+        mode="page",
+        lines=lines,
+        warnings=warnings,
+    )
+
+
+def _document_answer(result: DocumentRecognition, options: Options) -> TextAnswer:
+    pages = [_page_answer(page, options) for page in result.pages]
+    lines = [line for page in pages for line in page.lines or ()]
+    warnings = {warning for page in pages for warning in page.warnings if warning != "no_text"}
+    return TextAnswer(
+        text="\n".join(page.text for page in pages if page.text),
+        confidence=_probability(sum(line.confidence for line in lines) / max(1, len(lines))),
+        confidence_min=min((line.confidence_min for line in lines), default=0.0),
+        image=pages[0].image,
+        mode="page",
+        pages=[
+            PageInfo(
+                page=number,
+                text=page.text,
+                confidence=page.confidence,
+                confidence_min=page.confidence_min,
+                image=page.image,
+                lines=page.lines or [],
+                warnings=page.warnings,
+            )
+            for number, page in enumerate(pages, start=1)
+        ],
+        warnings=sorted(warnings) if lines else ["no_text"],
+    )
+
+
+def _line_info(line: PageLine, scale: float, options: Options) -> LineInfo:
+    reading = line.reading
+    withheld = reading.confidence < options.min_confidence
+    chars = [
+        CharacterInfo(text=one.text, confidence=_probability(one.confidence), polygon=_corners(line.place(one), scale))
+        for one in (() if withheld else reading.characters)
+    ]
+    return LineInfo(
+        text="" if withheld else reading.text,
+        confidence=_probability(reading.confidence),
+        confidence_min=_probability(reading.confidence_min),
+        polygon=_corners(line.quad, scale),
+        row=line.row,
+        chars=chars if options.detail is Detail.CHARS else None,
+        alternatives=_alternatives(reading, withheld) if options.alternatives else None,
+    )
+
+
+def _corners(quad: npt.NDArray[np.float32], scale: float) -> list[tuple[float, float]]:
+    return [(round(float(x) * scale, 1), round(float(y) * scale, 1)) for x, y in quad]
+
+
+def _alternatives(reading: Reading, withheld: bool) -> list[AlternativeInfo]:
+    others = () if withheld else reading.alternatives
+    return [AlternativeInfo(text=one.text, confidence=_probability(one.confidence)) for one in others]
 
 
 def milliseconds(seconds: float) -> float:
@@ -100,7 +177,7 @@ def milliseconds(seconds: float) -> float:
     return round(max(0.0, seconds) * 1000.0, 2)
 
 
-def _image_info(result: Recognition) -> ImageInfo:
+def _image_info(result: Recognition | PageRecognition) -> ImageInfo:
     image = result.image
     size = (image.width, image.height) if result.turn % 180 == 0 else (image.height, image.width)
     return ImageInfo(

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import routes
 from service.access import KeyRing, RateLimiter
 from service.cores import share_cores
-from service.engine import Engine, LineReader
+from service.engine import Engine, LineReader, PageFinder
 from service.errors import LastResort, install_handlers
 from service.guards import BodyGuard, OverloadGuard
 from service.metrics import Metrics
@@ -25,11 +25,14 @@ from service.settings import Settings
 DESCRIPTION = "Send the picture of a line of text, get the text with a confidence."
 
 
-def create_app(settings: Settings | None = None, reader: LineReader | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, reader: LineReader | None = None, pages: PageFinder | None = None
+) -> FastAPI:
     """The service as an ASGI application.
 
     Without ``settings`` they come from the environment; without ``reader`` the model is loaded, once, when the server
-    starts. Either way it answers at once, and is ready when the model is warm.
+    starts, with what finds the lines of pages. A given ``reader`` reads pages if ``pages`` is given, too. Either way
+    the service answers at once, and is ready when the model is warm.
     """
     chosen = settings or Settings()
 
@@ -40,7 +43,11 @@ def create_app(settings: Settings | None = None, reader: LineReader | None = Non
         return load_reader(chosen)
 
     metrics = Metrics()
-    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits, observer=metrics)
+
+    def open_pages(opened: LineReader) -> PageFinder | None:
+        return pages if reader is not None else open_page_finder(opened)
+
+    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits, observer=metrics, open_pages=open_pages)
     metrics.watch(engine)
 
     @asynccontextmanager
@@ -100,6 +107,16 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
     app.add_middleware(RequestContext, metrics=metrics)
+
+
+def open_page_finder(reader: LineReader) -> PageFinder | None:
+    """What finds the lines of pages for the recogniser of this package; others read single lines.
+
+    Raises ``model.CheckpointError``.
+    """
+    import model
+
+    return model.load_page_reader(reader=reader) if isinstance(reader, model.Reader) else None
 
 
 def load_reader(settings: Settings) -> LineReader:

@@ -17,6 +17,7 @@ from service.engine import Engine
 from service.errors import InternalError, ServiceError, note_problem, request_id_of
 from service.intake import Item
 from service.options import Options
+from service.pages import recognize
 from service.schemas import BatchItem, BatchResponse, BatchSummary
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class BatchRun:
     async def _one(self, index: int) -> BatchItem:
         item = self._items[index]
         try:
-            result = await self._engine.recognize(self._ticket, item.unwrap, self._options.turns, self._decoding)
+            result = await recognize(self._engine, self._ticket, item.unwrap, self._options, self._decoding)
             return answers.item(index, item.id, result, self._options)
         except ServiceError as error:
             failure = error

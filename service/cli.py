@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from service import workshop
-from service.files import Failure, image_files, open_source
+from service.files import DOCUMENTS, SUFFIXES, Failure, document_pages, image_files, open_source
 from service.terminal import (
     DeviceOption,
     EngineOption,
@@ -27,12 +27,13 @@ from service.terminal import (
     complain,
     fail,
     need_ray,
+    open_pages,
     open_reader,
     settings_from,
 )
 
 if TYPE_CHECKING:
-    from model import Decoding, Reading
+    from model import Decoding, PageReading, Reading
     from service.bulk import Row
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
@@ -83,7 +84,8 @@ def serve(
         _serve_on_ray(settings)
         return
     share_cores(settings.batch_limits.threads)
-    code = run(create_app(settings, open_reader(settings)), settings)
+    reader = open_reader(settings)
+    code = run(create_app(settings, reader, open_pages(reader)), settings)
     if code:
         raise typer.Exit(code)
 
@@ -130,6 +132,7 @@ def read(
         Path | None,
         typer.Option(help="PNG to write, of one image: its characters, their runners-up, and the alignment."),
     ] = None,
+    page: Annotated[bool, typer.Option("--page", help="Look for lines first: for receipts, letters, PDF.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="File to add a row for each image to, .jsonl or .parquet; run again, it goes on from a cut."),
@@ -138,11 +141,14 @@ def read(
     device: DeviceOption = None,
     weights: WeightsOption = None,
 ) -> None:
-    """Print the text of each image: the bare text of a single one, else path, tab, text."""
+    """Print the text of each image: the bare text of a single one, else path, tab, text.
+
+    With --page each line of text is printed on a line of its own, in reading order.
+    """
     settings = settings_from(device=device, weights=weights)
     if output is not None:
-        if as_json or alternatives or explain:
-            fail("--output writes rows of its own: leave out --json, --alternatives and --explain", 2)
+        if as_json or alternatives or explain or page:
+            fail("--output writes rows of its own: leave out --json, --alternatives, --explain and --page", 2)
         from service.cores import share_cores
 
         share_cores(settings.batch_limits.threads)
@@ -150,12 +156,17 @@ def read(
         fail("--engine ray writes rows to a file: name it with --output", 2)
     if engine == "ray":
         need_ray("--engine ray")
-    sources = list(image_files(images))
+    sources = list(image_files(images, DOCUMENTS if page else SUFFIXES))
     if not sources:
         fail(f"no images in {', '.join(images)}", 1)
-    if explain is not None and len(sources) != 1:
-        fail(f"--explain takes one image, not {len(sources)}", 2)
+    if explain is not None and (page or len(sources) != 1):
+        fail("--explain takes one image of one line" if page else f"--explain takes one image, not {len(sources)}", 2)
+    if page and (alternatives or charset is not None or charset_exclude or lexicon is not None):
+        fail("--page reads freely: leave out --alternatives, --charset, --charset-exclude and --lexicon", 2)
     reader = open_reader(settings)
+    if page:
+        _print_pages(reader, sources, settings, as_json)
+        return
     try:
         words = None if lexicon is None else lexicon.read_text("utf-8").splitlines()
         asked = (alternatives, charset, charset_exclude, words)
@@ -213,7 +224,7 @@ def load(
 
 for command in (
     workshop.evaluate, workshop.bench, workshop.fonts, workshop.synth, workshop.train, workshop.calibrate,
-    workshop.promote,
+    workshop.promote, workshop.evaluate_pages, workshop.train_pages,
 ):  # fmt: skip
     app.command()(command)
 
@@ -287,6 +298,53 @@ def _write_rows(sources: list[str], output: Path, read_rows: Callable[[list[str]
     except (BulkError, OSError) as error:
         fail(str(error), 1)
     complain(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")
+
+
+def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_json: bool) -> None:
+    """The lines of each page in reading order, or one JSON object a page, as soon as it is read."""
+    from model import PageReader
+
+    pages = open_pages(reader)
+    assert isinstance(pages, PageReader)
+    failed = False
+    with _progress(len(sources)) as advance:
+        for source in sources:
+            for number, image in enumerate(document_pages(source, settings.image_limits), start=1):
+                if isinstance(image, Failure):
+                    failed = True
+                    complain(f"{image.source}: {image.reason}")
+                    continue
+                reading = pages.read(image.pixels)
+                if as_json:
+                    typer.echo(_page_as_json(source, number, image, reading))
+                    continue
+                for line in reading.lines:
+                    typer.echo(line.reading.text if len(sources) == 1 else f"{source}\t{line.reading.text}")
+            advance()
+    if failed:
+        raise typer.Exit(1)
+
+
+def _page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
+    told = {
+        "image": source,
+        "page": number,
+        "text": reading.text,
+        "width": image.width,
+        "height": image.height,
+        "turn": reading.turn,
+        "lines": [
+            {
+                "text": line.reading.text,
+                "confidence": round(line.reading.confidence, 4),
+                "confidence_min": round(line.reading.confidence_min, 4),
+                "polygon": [[round(float(side) * image.scale, 1) for side in corner] for corner in line.quad],
+                "row": line.row,
+            }
+            for line in reading.lines
+        ],
+    }
+    return json.dumps(told, ensure_ascii=False)
 
 
 def _as_text(result: Success, *, alone: bool) -> str:

@@ -27,6 +27,7 @@ import httpx2
 
 ImageSource = bytes | str | os.PathLike[str]  # the file's bytes, or its path
 Orientation = Literal["0", "90", "180", "270", "auto"]
+Mode = Literal["line", "page", "auto"]
 
 BATCH_IMAGES = 32
 BATCH_BYTES = 16 * 2**20
@@ -52,10 +53,27 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Line:
+    """One line of a page; the corners are clockwise from where its text begins on top.
+
+    Lines of one ``row`` stand side by side, as the cells of a table do.
+    """
+
+    text: str
+    confidence: float
+    confidence_min: float
+    polygon: tuple[tuple[float, float], ...]
+    row: int
+    characters: tuple[Character, ...]
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
     """The text of one image; confidences from 0 to 1, sizes in pixels.
 
-    ``characters`` needs ``chars=True``, ``alternatives`` their number.
+    ``characters`` needs ``chars=True``, ``alternatives`` their number. ``mode`` is ``line`` or ``page``, and only a
+    page has ``lines``, in reading order; a PDF or TIFF with several has them in its ``pages``.
     """
 
     text: str
@@ -67,6 +85,9 @@ class Result:
     warnings: tuple[str, ...]
     characters: tuple[Character, ...]
     alternatives: tuple[Alternative, ...] = ()
+    mode: str = "line"
+    lines: tuple[Line, ...] = ()
+    pages: tuple[Result, ...] = ()
 
 
 class ServiceFailure(Exception):
@@ -93,6 +114,7 @@ class Options(TypedDict, total=False):
     lexicon: Sequence[str]
     min_confidence: float
     orientation: Orientation
+    mode: Mode
 
 
 class _Request:
@@ -383,9 +405,31 @@ def _result(body: Mapping[str, Any]) -> Result:
         height=image["height"],
         orientation_applied=image["orientation_applied"],
         warnings=tuple(body["warnings"]),
-        characters=tuple(
-            Character(one["text"], one["confidence"], tuple((x, y) for x, y in one["polygon"]))
-            for one in body.get("chars", ())
+        characters=_characters(body),
+        alternatives=_alternatives(body),
+        mode=body.get("mode", "page" if "page" in body else "line"),
+        pages=tuple(_result(page) for page in body.get("pages", ())),
+        lines=tuple(
+            Line(
+                text=line["text"],
+                confidence=line["confidence"],
+                confidence_min=line["confidence_min"],
+                polygon=tuple((x, y) for x, y in line["polygon"]),
+                row=line["row"],
+                characters=_characters(line),
+                alternatives=_alternatives(line),
+            )
+            for line in body.get("lines", ())
         ),
-        alternatives=tuple(Alternative(one["text"], one["confidence"]) for one in body.get("alternatives", ())),
     )
+
+
+def _characters(body: Mapping[str, Any]) -> tuple[Character, ...]:
+    return tuple(
+        Character(one["text"], one["confidence"], tuple((x, y) for x, y in one["polygon"]))
+        for one in body.get("chars", ())
+    )
+
+
+def _alternatives(body: Mapping[str, Any]) -> tuple[Alternative, ...]:
+    return tuple(Alternative(one["text"], one["confidence"]) for one in body.get("alternatives", ()))

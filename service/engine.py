@@ -20,11 +20,11 @@ from service.batching import Batcher, Ticket
 from service.cores import granted_cores
 from service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from service.images import ImageLimits, Pixels, UprightImage, decode
-from service.jobs import BatchLimits, Broken, Closed, Expired, Observer, Overloaded, Served
+from service.jobs import BatchLimits, Broken, Closed, Expired, Observer, Overloaded
 from service.options import Options
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
-    from model import Decoding, Reading
+    from model import Decoding, FoundLine, PageSteps, Reading
 
 log = logging.getLogger("linewise.service")
 
@@ -64,6 +64,16 @@ class LineReader(Protocol):
         """Run once what a first request should not wait for."""
 
 
+class PageFinder(Protocol):
+    """What the service needs for whole pages; ``model.PageReader`` is one."""
+
+    def find(self, page: Pixels) -> list[FoundLine]:
+        """Where the lines of a page are."""
+
+    def steps(self, page: Pixels, found: Sequence[FoundLine]) -> PageSteps:
+        """Yields pictures of lines, is sent their readings, and ends with the page's."""
+
+
 class State(Enum):
     """How far the engine is; only ``READY`` takes work."""
 
@@ -99,8 +109,10 @@ class Engine:
         batch_limits: BatchLimits,
         *,
         observer: Observer | None = None,
+        open_pages: Callable[[LineReader], PageFinder | None] = lambda reader: None,
     ) -> None:
         self._open_reader = open_reader
+        self._open_pages = open_pages
         self._image_limits = image_limits
         self._batch_limits = batch_limits
         self._observer = observer
@@ -108,6 +120,7 @@ class Engine:
             None
         )  # called, from any thread, when the model has failed for good
         self._reader: LineReader | None = None
+        self._pages: PageFinder | None = None
         self._batcher: Batcher[Reading] | None = None
         self._workers = max(1, granted_cores() - 1)
         self._decoders = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
@@ -192,6 +205,18 @@ class Engine:
             raise NotReady("The model is not loaded; try again soon.", retry_after=1.0)
         return self._reader
 
+    @property
+    def pages(self) -> PageFinder:
+        """What finds the lines of pages. Raises ``InvalidOption`` when there is nothing that does."""
+        if self._pages is None:
+            raise InvalidOption("mode: this service reads single lines only; leave it out or send line.")
+        return self._pages
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What an image may measure."""
+        return self._image_limits
+
     # Work -------------------------------------------------------------------------------------------------------------
 
     def check(self, deadline: float) -> None:
@@ -229,14 +254,22 @@ class Engine:
 
         Raises ``ImageError``, ``DeadlineExceeded``, ``NotReady``, and what ``unwrap`` raises.
         """
-        try:
+        with in_time():
             async with asyncio.timeout(ticket.deadline - time.monotonic()):
-                image, decode_time = await self._decode(unwrap)
-                served = await self._read(ticket, image.pixels, turns, decoding)
-        except (TimeoutError, Expired):
-            raise DeadlineExceeded("The deadline of the request passed before it was read.") from None
-        except Broken:
-            raise NotReady("The model failed while it was reading.", retry_after=1.0) from None
+                image, decode_time = await self.decode(lambda limits: decode(unwrap(), limits))
+                return await self.read(ticket, image, decode_time, turns, decoding)
+
+    async def read(
+        self,
+        ticket: Ticket[Reading],
+        image: UprightImage,
+        decode_time: float,
+        turns: Sequence[int],
+        decoding: Decoding | None,
+    ) -> Recognition:
+        """Read a decoded image as one line at each turn and keep the surest; raises what the batcher does."""
+        futures = [asyncio.wrap_future(ticket.submit(turned(image.pixels, turn), decoding)) for turn in turns]
+        served = zip(turns, await asyncio.gather(*futures), strict=True)
         turn, best = max(served, key=lambda one: (bool(one[1].reading.text), one[1].reading.confidence))
         turn = (turn + best.reading.turn) % 360
         return Recognition(image, turn, best.reading, decode_time, best.queue_time, best.inference_time)
@@ -245,10 +278,12 @@ class Engine:
         """Do something that takes milliseconds in the decoding pool."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
-    async def _decode(self, unwrap: Callable[[], bytes]) -> tuple[UprightImage, float]:
+    async def decode(self, opened: Callable[[ImageLimits], UprightImage]) -> tuple[UprightImage, float]:
+        """What ``opened`` decodes within the limits, in the decoding pool, and the seconds that it took."""
+
         def work() -> tuple[UprightImage, float]:
             started = time.perf_counter()
-            image = decode(unwrap(), self._image_limits)
+            image = opened(self._image_limits)
             return image, time.perf_counter() - started
 
         self._decoding += 1
@@ -260,12 +295,6 @@ class Engine:
         self._decode_seconds = DECODE_MEMORY * past + (1.0 - DECODE_MEMORY) * seconds
         return image, seconds
 
-    async def _read(
-        self, ticket: Ticket[Reading], pixels: Pixels, turns: Sequence[int], decoding: Decoding | None
-    ) -> list[tuple[int, Served[Reading]]]:
-        futures = [asyncio.wrap_future(ticket.submit(_turned(pixels, turn), decoding)) for turn in turns]
-        return list(zip(turns, await asyncio.gather(*futures), strict=True))
-
     def _ready_batcher(self) -> Batcher[Reading]:
         if self._draining:
             raise Draining("The service is shutting down.", retry_after=1.0)
@@ -276,6 +305,7 @@ class Engine:
     def _load(self) -> LineReader:
         reader = self._open_reader()
         reader.warm_up()
+        self._pages = self._open_pages(reader)
         return reader
 
     def _broken(self, error: BaseException) -> None:
@@ -301,7 +331,19 @@ def _refusals() -> Iterator[None]:
         raise NotReady("The model failed.", retry_after=1.0) from None
 
 
-def _turned(pixels: Pixels, turn: int) -> Pixels:
+@contextmanager
+def in_time() -> Iterator[None]:
+    """What the batcher and the clock say of an admitted request as the errors of the contract."""
+    try:
+        yield
+    except (TimeoutError, Expired):
+        raise DeadlineExceeded("The deadline of the request passed before it was read.") from None
+    except Broken:
+        raise NotReady("The model failed while it was reading.", retry_after=1.0) from None
+
+
+def turned(pixels: Pixels, turn: int) -> Pixels:
+    """An image turned clockwise by 0, 90, 180 or 270 degrees."""
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90)) if turn else pixels
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from service.images import ImageLimits, UprightImage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
+DOCUMENTS = SUFFIXES | {".pdf"}
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Failure:
     reason: str
 
 
-def image_files(arguments: Iterable[str]) -> Iterator[str]:
+def image_files(arguments: Iterable[str], suffixes: Collection[str] = SUFFIXES) -> Iterator[str]:
     """Every image that the arguments name, folders and patterns resolved, in a stable order."""
     for argument in arguments:
         path = Path(argument)
         if argument == "-" or path.is_file():
             yield argument
         elif path.is_dir():
-            yield from (str(found) for found in sorted(path.rglob("*")) if found.suffix.lower() in SUFFIXES)
+            yield from (str(found) for found in sorted(path.rglob("*")) if found.suffix.lower() in suffixes)
         else:
             matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
             yield from matches or [argument]  # a name that nothing bears is reported when it is opened
@@ -43,10 +44,33 @@ def open_source(source: str | bytes, limits: ImageLimits) -> UprightImage | Fail
 
     name = source if isinstance(source, str) else ""
     try:
-        if isinstance(source, str):
-            source = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return decode(source, limits)
+        return decode(_content(source) if isinstance(source, str) else source, limits)
     except ServiceError as error:
         return Failure(name, error.detail)
     except OSError as error:
         return Failure(name, (error.strerror or "cannot be opened") + ".")
+
+
+def document_pages(source: str, limits: ImageLimits) -> Iterator[UprightImage | Failure]:
+    """The pages of a PDF or TIFF one after the other, or the one picture of another file."""
+    from service.documents import decode_page, page_count
+    from service.errors import ServiceError
+
+    try:
+        data = _content(source)
+        count = page_count(data, limits.max_pages)
+    except ServiceError as error:
+        yield Failure(source, error.detail)
+        return
+    except OSError as error:
+        yield Failure(source, (error.strerror or "cannot be opened") + ".")
+        return
+    for number in range(count):
+        try:
+            yield decode_page(data, number, limits)
+        except ServiceError as error:  # the other pages may be good
+            yield Failure(source if count == 1 else f"{source}, page {number + 1}", error.detail)
+
+
+def _content(source: str) -> bytes:
+    return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

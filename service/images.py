@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ MIN_SIDE = 3  # px: no letter is thinner than a stroke with a gap on each side
 # The recogniser scales a line to a few dozen pixels of height. A picture whose shorter side stays at 256 px has several
 # times what it can use, and a 50-megapixel photo then waits for its turn as less than a megabyte.
 ENOUGH_SIDE = 256
+
+# Of a page, whose lines are many times smaller: its finder works at half of this, and the lines are cut from all of it.
+PAGE_SIDE = 2304
 
 # Spread of the brightness of visible pixels, 0..255, above which the picture is in its colours; below, the visible part
 # is plain ink and the picture is in the alpha channel.
@@ -63,11 +66,15 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may measure: pixels in all, the longer side in pixels, longer over shorter side."""
+    """What one image may measure: pixels in all, the longer side in pixels, longer over shorter side.
+
+    A document may have ``max_pages`` of such images.
+    """
 
     max_pixels: int
     max_side: int
     max_aspect: float
+    max_pages: int = 50
 
 
 @dataclass(frozen=True)
@@ -86,21 +93,33 @@ class UprightImage:
     orientation_applied: int
     scale: float
 
+    def sized(self) -> UprightImage:
+        """The same without its pixels, for answers that wait for others."""
+        return replace(self, pixels=np.empty((0, 0), np.uint8))
 
-def decode(data: bytes, limits: ImageLimits) -> UprightImage:
-    """Decode one image that nobody vouches for.
+
+def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int | None = None) -> UprightImage:
+    """Decode one image that nobody vouches for; a shorter side of twice ``side`` pixels or more is made smaller.
+
+    With ``frame``, from 0, that one of several is meant; without, there may be one only.
 
     Raises a subclass of ``ImageError`` for anything but one readable picture, and ``EmptyFile`` for no bytes.
     """
     if not data:
         raise EmptyFile("The image has no bytes.")
+    if data.startswith(b"%PDF-"):
+        raise UnsupportedImage("A PDF is read with mode=page or mode=auto.")
     if not _is_known(data):
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits)
-            _check_frames(image)
-            return _decode_open(image)
+            if frame is None or image.format != "TIFF":
+                _check_frames(image)
+            elif frame:
+                image.seek(frame)
+                _check_size(image.size, limits)
+            return _decode_open(image, side)
     except ImageError:
         raise
     except (DecompressionBombError, DecompressionBombWarning):
@@ -150,20 +169,20 @@ def _check_frames(image: Image.Image) -> None:
     except EOFError:
         image.seek(0)
         return
-    raise Animated("The image has several frames or pages; send one picture.")
+    raise Animated("The image has several frames or pages; send one picture, or a TIFF with mode=page.")
 
 
-def _decode_open(image: Image.Image) -> UprightImage:
+def _decode_open(image: Image.Image, side: int) -> UprightImage:
     width, height = image.size
     file_format = "JPEG" if image.format == "MPO" else str(image.format)
     turned = _UPRIGHT.get(_orientation(image), (None, 0))[1]
-    divisor = max(1, min(width, height) // ENOUGH_SIDE)
+    divisor = max(1, min(width, height) // side)
     if divisor > 1:
         # libjpeg leaves out detail while decoding; other formats ignore this
         image.draft(None, (math.ceil(width / divisor), math.ceil(height / divisor)))
     image.load()
     picture = _eight_bit(image)
-    if (divisor := min(picture.size) // ENOUGH_SIDE) > 1:
+    if (divisor := min(picture.size) // side) > 1:
         picture = picture.reduce(divisor)
     pixels = np.asarray(picture)
     if picture.mode == "RGBA":

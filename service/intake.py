@@ -68,11 +68,11 @@ async def receive_one(request: Request, offload: Offload) -> Upload:
     body = await request.body()
     if _is_json(content_type):
         return await _off_loop(offload, partial(_parse_one, body), len(body))
-    if content_type in ("", "application/octet-stream") or content_type.startswith("image/"):
+    if content_type in ("", "application/octet-stream", "application/pdf") or content_type.startswith("image/"):
         return Upload((_raw_item(None, body),))
     raise BadRequest(
-        "Send the image as the multipart field 'file', as a body of type image/* or application/octet-stream,"
-        " or as JSON with the member 'image'."
+        "Send the image as the multipart field 'file', as a body of type image/*, application/pdf or"
+        " application/octet-stream, or as JSON with the member 'image'."
     )
 
 

@@ -77,6 +77,15 @@ class QueryOptions(BaseModel):
         examples=["auto"],
     )
 
+    mode: Literal["line", "page", "auto"] = Field(
+        default="line",
+        description=(
+            "`line` takes the image for one line of text, `page` looks for the lines in it and answers with each;"
+            " `auto` looks for lines, and takes an image with one at most for a line."
+        ),
+        examples=["page"],
+    )
+
 
 class Options(QueryOptions):
     """All options: those of the query, and those that only a body can hold."""

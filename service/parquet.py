@@ -61,9 +61,7 @@ def columns_of(path: Path) -> dict[str, str]:
 def entries_of(table: pyarrow.Table | pyarrow.RecordBatch) -> list[Entry]:
     """The images of a part of a table. Raises ``BulkError`` for a row without a name."""
     nothing = [None] * table.num_rows
-    ids, images, paths = (
-        table.column(name).to_pylist() if name in table.schema.names else nothing for name in INPUT
-    )
+    ids, images, paths = (table.column(name).to_pylist() if name in table.schema.names else nothing for name in INPUT)
     found = []
     for name, image, path in zip(ids, images, paths, strict=True):
         if isinstance(image, dict):

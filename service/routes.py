@@ -17,6 +17,7 @@ from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
 from service.metrics import CONTENT_TYPE, Metrics
 from service.options import QueryOptions, merge, without_null
+from service.pages import recognize as recognize_image
 from service.schemas import (
     BATCH_BODY,
     RECOGNIZE_BODY,
@@ -97,7 +98,9 @@ async def recognize(
     settings: SettingsOf,
     timeout: Timeout = None,
 ) -> RecognizeResponse:
-    """Send one image of one line of text: as the multipart field `file`, as the bare bytes, or in JSON.
+    """Send one image: as the multipart field `file`, as the bare bytes, or in JSON.
+
+    It is taken for one line of text; with `mode=page` or `mode=auto` the lines in it are looked for first.
 
     The options may stand in the query, in form fields or beside the image in the JSON.
     """
@@ -109,7 +112,7 @@ async def recognize(
     decoding = await engine.decoding(options)
     request.state.images = 1
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
-        work = engine.recognize(ticket, upload.items[0].unwrap, options.turns, decoding)
+        work = recognize_image(engine, ticket, upload.items[0].unwrap, options, decoding)
         result = await unless_client_leaves(request, work)
     request_id = request_id_of(request.scope)
     answer = answers.single(request_id, engine.reader, result, options, time.monotonic() - started)

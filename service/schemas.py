@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,6 +81,30 @@ class AlternativeInfo(Answer):
     confidence: Probability = Field(description="Probability that the whole of it is right.", examples=[0.021])
 
 
+class LineInfo(Answer):
+    """One line of a page: clockwise corners from where its text begins on top, in pixels of the upright image."""
+
+    text: str = Field(description="Empty when it is less confident than `min_confidence`.", examples=["TOTAL 12.50"])
+    confidence: Probability = Field(description="Probability that the whole line is right.", examples=[0.9731])
+    confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
+    polygon: list[tuple[float, float]] = Field(examples=[[[30, 52], [410, 50], [410, 78], [30, 80]]])
+    row: int = Field(description="Lines of one row stand side by side, as cells do; from 0, downwards.", examples=[4])
+    chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
+    alternatives: list[AlternativeInfo] | None = Field(default=None, description="With `alternatives` above 0.")
+
+
+class PageInfo(Answer):
+    """One page of a document with several."""
+
+    page: int = Field(description="From 1.", examples=[1])
+    text: str = Field(description="Its lines, joined by newlines.", examples=["INVOICE 1042\nTOTAL 12.50"])
+    confidence: Probability = Field(description="Mean of its lines'.", examples=[0.9731])
+    confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
+    image: ImageInfo
+    lines: list[LineInfo] = Field(description="In reading order.")
+    warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
+
+
 class Timing(Answer):
     """Where the time went, in milliseconds."""
 
@@ -100,13 +124,26 @@ class Envelope(Answer):
 class TextAnswer(Answer):
     """What was read in one image."""
 
-    text: str = Field(description="Empty when there is no text; `warnings` then says why.", examples=["INVOICE 1042"])
-    confidence: Probability = Field(description="Probability that the whole text is right.", examples=[0.9731])
+    text: str = Field(
+        description="Empty when there is no text; `warnings` then says why. A page has its lines joined by newlines.",
+        examples=["INVOICE 1042"],
+    )
+    confidence: Probability = Field(
+        description="Probability that the whole text is right; of a page, the mean of its lines'.", examples=[0.9731]
+    )
     confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
     image: ImageInfo
     chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
     alternatives: list[AlternativeInfo] | None = Field(
         default=None, description="With `alternatives` above 0: the next best texts, the likeliest first."
+    )
+    mode: Literal["line", "page"] | None = Field(
+        default=None, description="With `mode=page` or `auto`: what the image was taken for."
+    )
+    lines: list[LineInfo] | None = Field(default=None, description="Of a page: its lines in reading order.")
+    pages: list[PageInfo] | None = Field(
+        default=None,
+        description="Of a PDF or TIFF with several pages, in place of `lines`; `image` is the first one's.",
     )
     warnings: list[str] = Field(description="`no_text`, `low_confidence`.", examples=[[]])
 
@@ -141,6 +178,9 @@ class BatchItem(Answer):
     image: ImageInfo | None = None
     chars: list[CharacterInfo] | None = None
     alternatives: list[AlternativeInfo] | None = None
+    mode: Literal["line", "page"] | None = None
+    lines: list[LineInfo] | None = None
+    pages: list[PageInfo] | None = None
     warnings: list[str] | None = Field(default=None, examples=[[]])
 
 
@@ -216,6 +256,7 @@ RECOGNIZE_BODY: dict[str, Any] = {
     "content": {
         "multipart/form-data": {"schema": _body("file", _BINARY | _NOT_EMPTY, _IN_FORM)},
         "image/*": {"schema": _BINARY | _NOT_EMPTY},
+        "application/pdf": {"schema": _BINARY | _NOT_EMPTY},
         "application/octet-stream": {"schema": _BINARY | _NOT_EMPTY},
         "application/json": {
             "schema": _body("image", _ENCODED | _NOT_EMPTY, _IN_JSON),

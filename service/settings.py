@@ -68,6 +68,7 @@ class Settings(BaseSettings):
         default=100 * 2**20, ge=1, description="Largest body of a request for several images, in bytes."
     )
     max_batch_files: int = Field(default=64, ge=1, description="Most images in one request.")
+    max_pages: int = Field(default=50, ge=1, description="Most pages of one PDF or TIFF, with mode=page.")
     max_batch_pixels: int = Field(default=200_000_000, ge=9, description="Most pixels of all images in one request.")
     request_timeout: float = Field(
         default=10.0, gt=0, description="Time in which one image is answered or given up, in seconds."
@@ -176,7 +177,10 @@ class Settings(BaseSettings):
     @property
     def image_limits(self) -> ImageLimits:
         """The limits that one image is held to."""
-        return ImageLimits(max_pixels=self.max_pixels, max_side=self.max_side, max_aspect=self.max_aspect)
+        return ImageLimits(
+            max_pixels=self.max_pixels, max_side=self.max_side, max_aspect=self.max_aspect,
+            max_pages=self.max_pages,
+        )  # fmt: skip
 
 
 class Replicas(BaseSettings):

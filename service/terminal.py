@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from service.engine import LineReader
+    from service.engine import LineReader, PageFinder
     from service.settings import Settings
 
 DeviceOption = Annotated[
@@ -48,6 +48,17 @@ def need_ray(use: str) -> None:
     """Ends the program with one line on how to install the extra, unless Ray is there."""
     if find_spec("ray") is None:
         fail(f"not installed: ray; {use} needs pip install 'linewise[ray]'", 1)
+
+
+def open_pages(reader: LineReader) -> PageFinder | None:
+    """What finds the lines of pages; a checkpoint that cannot be used ends the program with one line."""
+    from model import CheckpointError
+    from service.app import open_page_finder
+
+    try:
+        return open_page_finder(reader)
+    except CheckpointError as error:
+        fail(str(error), 1)
 
 
 def complain(message: str) -> None:

@@ -280,6 +280,68 @@ def train(
         fail(str(error), 1)
 
 
+def evaluate_pages(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders with labels.json (text and quad of each line), or with a .txt a page.")
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for the figures of one folder as JSON.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="Engines to compare with, such as rapidocr,tesseract.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pages of each folder.")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the detector instead of the packaged one.")
+    ] = None,
+    device: DeviceOption = None,
+    weights: WeightsOption = None,
+) -> None:
+    """Find and read the lines of labelled pages, and print how many are found and how much is right."""
+    from model import CheckpointError, Reader, load_page_reader
+    from model.evaluate import DatasetError
+    from model.page.evaluate import evaluate_pages as run
+    from model.page.evaluate import labelled_pages, pages_json, pages_markdown
+    from model.page.rivals import page_engines
+
+    if json_file is not None and len(folders) != 1:
+        fail(f"--json takes one folder, not {len(folders)}", 2)
+    reader = open_reader(settings_from(device=device, weights=weights))
+    assert isinstance(reader, Reader)
+    rows = []
+    try:
+        ours = load_page_reader(detector, reader)
+        rivals = page_engines([name for name in against.split(",") if name])
+        for folder in folders:
+            results = run({"linewise": ours, **rivals}, labelled_pages(folder)[:limit], complain)
+            rows += [(f"{folder.name}, {name}" if rivals else folder.name, result) for name, result in results.items()]
+            if json_file is not None:
+                json_file.write_text(pages_json(results["linewise"]), encoding="utf-8")
+    except (CheckpointError, DatasetError, ValueError) as error:
+        fail(str(error), 1)
+    typer.echo(pages_markdown(rows))
+
+
+def train_pages(
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train; the rate falls to the end.")] = 60,
+    out: Annotated[Path, typer.Option(help="Folder for weights and log.")] = Path(".runs/pages"),
+    start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint of a detector to begin with.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other pages.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps instead of minutes.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw pages.")] = 1,
+) -> None:
+    """Train the detector of lines on rendered pages; Ctrl-C ends the run with everything saved."""
+    need_training_extra()
+    from model import CheckpointError
+    from model.page.detector import load_detector
+    from model.train.pages import PageRecipe
+    from model.train.pages import train_pages as run
+
+    try:
+        begun = load_detector(start)[0] if start else None
+        run(PageRecipe(), minutes, out, start=begun, seed=seed, steps=steps, workers=workers)
+    except (CheckpointError, RuntimeError, OSError) as error:
+        fail(str(error), 1)
+
+
 def need_training_extra() -> None:
     """Says in one line how to install the extra when one of its packages is missing."""
     missing = [name for name in ("fontTools", "matplotlib", "wordfreq") if importlib.util.find_spec(name) is None]

@@ -13,7 +13,7 @@ from model.synth.ground import Grey
 
 # Share of each kind of picture. A line costs three times a word, so that a third of the samples is
 # half of the training's time.
-KINDS = {"sign": 61, "receipt": 12, "book": 9, "typescript": 8, "screen": 3, "handwriting": 5, "nothing": 2}
+KINDS = {"sign": 64, "receipt": 11, "book": 9, "typescript": 9, "screen": 2, "handwriting": 3, "nothing": 2}
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: f
     elif effect < 0.27:  # glow
         halo = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)
         canvas += halo * (letters - canvas) * random.uniform(0.2, 0.6)
-    elif effect < 0.36:  # letters that stand out from a wall, which may be of their colour
+    elif effect < 0.40:  # letters that stand out from a wall, which may be of their colour
         down, right = random.choice(((1, 1), (1, -1), (1, 0), (-1, 1), (0, 1), (0, -1)))
         sides = alpha.copy()
         depth = reach * random.choice((1, 1, 2, 3))
@@ -165,7 +165,7 @@ def _panels(random: Random, canvas: Plane, wall: float, letters: float) -> None:
 
 def photographed(random: Random, noise: np.random.Generator, image: Grey, hardness: float) -> Grey:
     """A word as a phone or a street camera delivers it."""
-    image = camera.blur(random, image, 0.08 * hardness)
+    image = camera.blur(random, image, 0.1 * hardness)
     height = round(math.exp(random.uniform(math.log(11 + 14 * (1 - hardness)), math.log(60))))
     image = camera.resample(random, image, height)
     image = camera.noise(random, noise, image, 22 * hardness)

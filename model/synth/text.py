@@ -90,7 +90,9 @@ def scene_word(random: Random) -> str:
         return noise_string(random)
     if kind < 0.16:
         return address(random)
-    chosen = vocabulary("en" if random.random() < 0.8 else language(random))
+    if kind < 0.175:
+        return random.choice(string.ascii_letters + string.digits + 8 * "&" + "$%#@+!?")
+    chosen = vocabulary("en" if random.random() < 0.88 else language(random))
     # Short words are what signs are full of, and tempering alone would make them rare.
     if kind < 0.28:
         word = random.choice(chosen.words[:250])

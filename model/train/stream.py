@@ -1,10 +1,12 @@
 """Samples for ever: renderer processes fill a pool, from which batches of one width are drawn."""
 
+import contextlib
 import math
 import multiprocessing as mp
 import os
 import queue
 import random
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +91,7 @@ class Stream:
         self._fresh: dict[int, deque[Drawn]] = {}
         self._used: dict[int, deque[Drawn]] = {}
         self._workers: list[mp.process.BaseProcess] = []
+        self._closed = threading.Event()
         self._renderer = Renderer(faces, seed, easy_until) if workers == 0 else None
         context = mp.get_context("spawn")
         self._queue: mp.Queue[list[Drawn]] = context.Queue(maxsize=max(4, 2 * workers))
@@ -100,9 +103,19 @@ class Stream:
             )
             process.start()
             self._workers.append(process)
+        # A chunk arrives in pieces, whenever its renderer finds the time to send one: a thread of its own
+        # waits for them, so that training does not.
+        self._received: queue.Queue[list[Drawn]] = queue.Queue(maxsize=8)
+        if self._workers:
+            threading.Thread(target=self._receive, name="receive", daemon=True).start()
 
     def _held(self) -> int:
         return sum(map(len, self._fresh.values())) + sum(map(len, self._used.values()))
+
+    def _receive(self) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._received.put(self._queue.get(timeout=1.0))
 
     def _take_in(self, wait: bool) -> None:
         """Moves what the renderers have drawn into the pool; with `wait`, at least one chunk.
@@ -119,7 +132,7 @@ class Stream:
             return
         while wait or self._held() < self.pool:
             try:
-                chunk = self._queue.get(timeout=5.0 if wait else 0.0005)
+                chunk = self._received.get(timeout=5.0) if wait else self._received.get_nowait()
             except queue.Empty:
                 if not all(process.is_alive() for process in self._workers):
                     raise RuntimeError("a renderer process has died; its error stands above") from None
@@ -159,6 +172,7 @@ class Stream:
 
     def close(self) -> None:
         """Ends the renderer processes."""
+        self._closed.set()
         for process in self._workers:
             process.terminate()
         for process in self._workers:

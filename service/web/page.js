@@ -45,7 +45,8 @@ function tell() {
 
 async function read({ file, card }) {
   card.dataset.turn = byId("orientation").value;
-  const query = new URLSearchParams({ detail: "chars", alternatives: 3, orientation: card.dataset.turn });
+  const mode = byId("mode").value;
+  const query = new URLSearchParams({ detail: "chars", alternatives: 3, orientation: card.dataset.turn, mode });
   const key = byId("key").value.trim();
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const address = new URL(`recognize?${query}`, document.baseURI).href;
@@ -87,39 +88,76 @@ function makeCard(file) {
 }
 
 function show(card, body) {
+  const { chars = [], alternatives = [], pages = [] } = body;
+  const lines = body.lines || pages.flatMap((page) => page.lines);
   card.querySelector(".text").textContent = body.text;
   const notes = body.warnings.length ? `, ${body.warnings.join(", ").replaceAll("_", " ")}` : "";
+  const of = body.mode === "page" ? `of each of ${lines.length} lines on average` : "of all";
   card.querySelector(".numbers").textContent =
-    `${percent(body.confidence)} sure of all, ${percent(body.confidence_min)} of the weakest character, ` +
+    `${percent(body.confidence)} sure ${of}, ${percent(body.confidence_min)} of the weakest character, ` +
     `${Math.round(body.timing_ms.total)} ms${notes}`;
   card.querySelector(".copy").addEventListener("click", (event) => copy(event.currentTarget, body.text));
   card.querySelector(".answer").hidden = false;
-  draw(card, body);
-  for (const one of body.chars) card.querySelector(".chars").append(chip(one));
-  card.querySelector(".others").hidden = body.alternatives.length === 0;
-  for (const one of body.alternatives) {
+  card.classList.toggle("page", body.mode === "page");
+  const boxes = pages.length ? [] : draw(card, body, lines.length ? lines : chars); // no picture of a document
+  for (const one of chars) card.querySelector(".chars").append(chip(one));
+  card.querySelector(".spelt").hidden = body.mode === "page";
+  lines.forEach((one, index) => card.querySelector(".lines").append(row(one, boxes[index])));
+  card.querySelector(".rows").hidden = lines.length === 0;
+  card.querySelector(".others").hidden = alternatives.length === 0;
+  for (const one of alternatives) {
     const item = document.createElement("li");
     item.textContent = `${one.text || "no text"} (${percent(one.confidence)})`;
     card.querySelector(".alternatives").append(item);
   }
 }
 
-function draw(card, body) {
+// Boxes over the picture, one for each of the things read; none where they would be in the wrong place.
+function draw(card, body, things) {
   const svg = card.querySelector("svg");
   const { width, height } = body.image;
   // The boxes belong to the upright picture. The browser shows the file as its own metadata asks for, so a turn that was
   // made on top of that, which swaps the sides or stands the picture on its head, would leave them in the wrong place.
   // The same holds where a tall picture was read on its side.
   const shown = card.querySelector("img");
-  if (card.dataset.turn !== "0" || (shown.naturalWidth && shown.naturalWidth < shown.naturalHeight !== width < height)) return;
+  if (card.dataset.turn !== "0" || (shown.naturalWidth && shown.naturalWidth < shown.naturalHeight !== width < height)) return [];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  for (const one of body.chars) {
+  return things.map((one) => {
     const box = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
     box.setAttribute("points", one.polygon.map((corner) => corner.join(",")).join(" "));
     box.setAttribute("fill", colour(one.confidence));
     box.setAttribute("stroke", colour(one.confidence));
     svg.append(box);
+    return box;
+  });
+}
+
+// A line of a page, and its box: pointing at either, or reaching the line by keyboard, marks both.
+function row(one, box) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = one.text || "withheld";
+  button.style.borderLeftColor = colour(one.confidence);
+  const share = document.createElement("small");
+  share.textContent = percent(one.confidence);
+  button.append(share);
+  button.title = "Copy this line";
+  button.addEventListener("click", () => navigator.clipboard.writeText(one.text).catch(() => {}));
+  item.append(button);
+  for (const [on, off] of [["mouseenter", "mouseleave"], ["focus", "blur"]]) {
+    for (const thing of box ? [button, box] : [button]) {
+      thing.addEventListener(on, () => mark(button, box, true));
+      thing.addEventListener(off, () => mark(button, box, false));
+    }
   }
+  if (box) box.addEventListener("click", () => button.focus());
+  return item;
+}
+
+function mark(button, box, on) {
+  button.classList.toggle("marked", on);
+  if (box) box.classList.toggle("marked", on);
 }
 
 function chip(one) {

@@ -38,7 +38,7 @@ def bars(width: int, marks: dict[int, str], height: int = 32) -> NDArray[np.uint
     return image
 
 
-TINY = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1)
+TINY = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1, stretch=1.0)
 
 
 def small_network(seed: int = 0, config: ModelConfig = TINY) -> CRNN:
@@ -61,4 +61,6 @@ def network() -> CRNN:
 
 @pytest.fixture
 def bar_reader() -> Reader:
-    return Reader(BarNet(ModelConfig(alphabet=BAR + QUOTE + SPACE, stem=8, channels=(8, 8, 8, 8), hidden=8)))
+    return Reader(
+        BarNet(ModelConfig(alphabet=BAR + QUOTE + SPACE, stem=8, channels=(8, 8, 8, 8), hidden=8, stretch=1.0))
+    )

@@ -12,7 +12,7 @@ from model.config import WIDTH_LADDER, ModelConfig
 
 
 def test_a_configuration_survives_json() -> None:
-    config = ModelConfig(alphabet="aé“", height=40, widths=(32, 64), hidden=7, temperature=1.25)
+    config = ModelConfig(alphabet="aé“", height=40, widths=(32, 64), hidden=7, temperature=1.25, stretch=1.1)
     assert ModelConfig.from_json(config.to_json()) == config
     assert "\n" not in config.to_json()
 
@@ -27,6 +27,7 @@ def test_a_configuration_survives_json() -> None:
         {"widths": (32, 32)},
         {"widths": (32, 50)},
         {"temperature": 0.0},
+        {"stretch": 0.0},
     ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

@@ -61,5 +61,6 @@ def test_there_are_no_circles() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    names = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
-    assert set(model.__all__) == names
+    lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
+    pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
+    assert set(model.__all__) == lines | pages

@@ -12,7 +12,7 @@ import torch
 from model import preprocess
 from model.config import ModelConfig
 
-CONFIG = ModelConfig()
+CONFIG = ModelConfig(stretch=1.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 100), (3, 9), (1000, 40), (61, 417), (10, 5000)])
@@ -27,6 +27,16 @@ def test_rungs_come_from_the_ladder_until_a_line_is_over_long() -> None:
     assert preprocess.rung(CONFIG, 64, 200) == 112
     assert preprocess.rung(CONFIG, 32, 5001) == 5004
     assert {preprocess.rung(CONFIG, 32, w) for w in range(1, 2049)} == set(CONFIG.widths)
+
+
+def test_an_image_is_stretched_as_the_configuration_says() -> None:
+    wider = ModelConfig(stretch=1.25)
+    assert preprocess.natural_width(wider, 64, 200) == 125
+    assert preprocess.rung(wider, 32, 100) == preprocess.rung(CONFIG, 32, 125) == 128
+    image = np.full((32, 12), 200, np.uint8)
+    image[:, 4:8] = 0
+    dark = np.flatnonzero((preprocess.scale(wider, image) < 100).all(axis=0))
+    assert len(dark) == 5 and abs(dark.mean() - 15.5) <= 1
 
 
 def test_a_narrow_image_is_continued_and_not_stretched() -> None:

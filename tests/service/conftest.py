@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
-from model import Character, Reading
+from model import Character, FoundLine, PageLine, PageReading, PageSteps, Reading
 from service.app import create_app
 from service.protocol import BoundedHttp
 from service.settings import Settings
@@ -69,6 +69,23 @@ class FakeReader:
         assert self.warm_gate.wait(30)
 
 
+class FakePages:
+    """Takes each stretch of dark rows for a line as wide as the page, and reads them from the top."""
+
+    def find(self, page: Pixels) -> list[FoundLine]:
+        dark = np.flatnonzero(np.diff(np.concatenate([[False], (page < 200).any(axis=1), [False]]).astype(int)))
+        width = page.shape[1]
+        return [
+            FoundLine(np.array([[0, top], [width, top], [width, bottom], [0, bottom]], np.float32), 1.0)
+            for top, bottom in zip(dark[::2], dark[1::2], strict=True)
+        ]
+
+    def steps(self, page: Pixels, found: Sequence[FoundLine]) -> PageSteps:
+        readings = yield [page[int(line.quad[0, 1]) : int(line.quad[2, 1])] for line in found]
+        lines = (PageLine(r, line.quad, i) for i, (r, line) in enumerate(zip(readings, found, strict=True)))
+        return PageReading(tuple(lines))
+
+
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
     """The bytes of a picture in a file format."""
     buffer = io.BytesIO()
@@ -104,7 +121,8 @@ def make_client(fake: FakeReader) -> Iterator[Callable[..., TestClient]]:
     opened: list[TestClient] = []
 
     def make(**settings: Any) -> TestClient:
-        client = TestClient(create_app(Settings(**({"threads": 1} | settings)), fake), raise_server_exceptions=False)
+        app = create_app(Settings(**({"threads": 1} | settings)), fake, FakePages())
+        client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         if fake.warm_gate.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ def client() -> Iterator[TestClient]:
         reader = model.load(device="cpu")
     except model.CheckpointError as error:
         pytest.skip(f"no weights in this tree: {error}")
-    with TestClient(create_app(Settings(), reader)) as client:
+    with TestClient(create_app(Settings(), reader, model.load_page_reader(reader=reader))) as client:
         while client.get("/healthz/ready").status_code != 200:
             time.sleep(0.01)
         yield client
@@ -156,3 +157,42 @@ def test_the_command_line_prints_the_text(client: TestClient, tmp_path: Path) ->
     line().save(tmp_path / "line.png")
     result = CliRunner().invoke(cli.app, ["read", "--device", "cpu", str(tmp_path / "line.png")])
     assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+
+
+LETTER = ["Dear customer", "Thank you for your order", "With kind regards"]
+
+
+def letter() -> Image.Image:
+    page = Image.new("L", (560, 300), 255)
+    for number, text in enumerate(LETTER):
+        ImageDraw.Draw(page).text((40, 40 + 80 * number), text, fill=20, font=ImageFont.load_default(28))
+    return page
+
+
+def test_a_page_is_read_line_by_line(client: TestClient) -> None:
+    for mode in ("page", "auto"):
+        body = read(client, encode(letter()), mode=mode, detail="chars")
+        assert body["mode"] == "page"
+        assert body["text"].split("\n") == LETTER
+        for number, line in enumerate(body["lines"]):
+            ys = [y for _, y in line["polygon"]]
+            assert 30 + 80 * number < min(ys) < max(ys) < 90 + 80 * number
+            assert "".join(letter["text"] for letter in line["chars"]) == LETTER[number]
+
+
+def test_a_single_line_stays_one_for_auto(client: TestClient) -> None:
+    body = read(client, encode(line()), mode="auto")
+    assert (body["mode"], body["text"]) == ("line", TEXT)
+
+
+def test_the_command_line_reads_pages(tmp_path: Path) -> None:
+    letter().save(tmp_path / "a.png")
+    letter().rotate(180).save(tmp_path / "b.png")
+    shown = CliRunner().invoke(cli.app, ["read", "--page", str(tmp_path / "a.png")])
+    assert (shown.exit_code, shown.stdout.splitlines()) == (0, LETTER)
+    several = CliRunner().invoke(cli.app, ["read", "--page", "--json", str(tmp_path)])
+    first, second = (json.loads(one) for one in several.stdout.splitlines())
+    assert [first["text"].split("\n"), second["text"].split("\n")] == [LETTER, LETTER]
+    assert (first["turn"], second["turn"]) == (0, 180)
+    refused = CliRunner().invoke(cli.app, ["read", "--page", "--charset", "0123", str(tmp_path)])
+    assert refused.exit_code == 2 and "--charset" in refused.stderr

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import model
 import service
 
 FOLDER = Path(service.__file__).parent
 # The command line also starts what stands beside the road: training, rendering, evaluation, benchmarks.
 SERVICE = [file for file in FOLDER.glob("*.py") if file.name not in ("cli.py", "workshop.py")]
-PUBLIC = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
+PUBLIC = set(model.__all__)
 
 
 def imports(file: Path) -> Iterator[tuple[str, str]]:

@@ -221,7 +221,7 @@ def test_a_lexicon_of_ninety_thousand_words_fits_into_a_form(client: TestClient,
 
 def test_the_documentation_shows_every_option_wherever_it_may_stand(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    names = {"detail", "alternatives", "charset", "charset_exclude", "min_confidence", "orientation"}
+    names = {"detail", "alternatives", "charset", "charset_exclude", "min_confidence", "orientation", "mode"}
     for route in ("/recognize", "/recognize/batch"):
         operation = document["paths"][route]["post"]
         query = {one["name"] for one in operation["parameters"] if one["in"] == "query"}

@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from model import Alternative, Reading
 from service.app import create_app
 from service.settings import Settings
+from tests.service.conftest import FakePages
+from tests.service.test_pages import page as drawn_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser_test = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium on this machine")
@@ -70,7 +72,7 @@ def open_page(browser: Browser, fake: Any) -> Iterator[Open]:
     running: list[tuple[uvicorn.Server, threading.Thread, Page]] = []
 
     def begin(scheme: str = "light", **settings: Any) -> Page:
-        app = create_app(Settings(**settings), fake)
+        app = create_app(Settings(**settings), fake, FakePages())
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -107,6 +109,25 @@ def test_a_picture_shows_its_text_its_boxes_and_its_request(open_page: Open, how
     expect(page.locator("#status")).to_have_text("1 of 1 read")
     assert '"text": "123"' in (page.locator(".raw pre").text_content() or "")
     assert (page.locator(".curl").text_content() or "").startswith("curl -F 'file=@a.png' 'http://127.0.0.1")
+
+
+@browser_test
+def test_a_page_shows_its_lines_linked_to_their_boxes(open_page: Open) -> None:
+    page = open_page()
+    drop(page, ("page.png", drawn_page((20, 60, 100))))
+    expect(page.locator(".card .text")).to_have_text("20\n60\n100", use_inner_text=True)
+    expect(page.locator(".lines button")).to_have_count(3)
+    expect(page.locator(".card polygon")).to_have_count(3)
+    expect(page.locator(".card .numbers")).to_contain_text("each of 3 lines")
+    page.locator(".lines button").nth(1).focus()
+    expect(page.locator("polygon.marked")).to_have_count(1)
+    assert page.locator("polygon").nth(1).get_attribute("class") == "marked"
+    page.locator("polygon").nth(2).hover()
+    expect(page.locator(".lines button").nth(2)).to_have_class("marked")
+    page.get_by_label("Picture of").select_option("line")
+    drop(page, ("line.png", drawn_page((20, 60, 100))))
+    expect(page.locator("#status")).to_have_text("2 of 2 read")
+    expect(page.locator(".card .rows:not([hidden])")).to_have_count(1)
 
 
 @browser_test
@@ -180,10 +201,10 @@ def test_a_full_service_is_asked_again(open_page: Open, fake: Any) -> None:
 def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page: Open) -> None:
     page = open_page()
     reached = []
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
-    assert reached[:4] == ["choose", "orientation", "key", "clear"]
+    assert reached[:5] == ["choose", "mode", "orientation", "key", "clear"]
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, select, input:not([hidden])')]"
         ".filter((one) => !one.textContent.trim() && !one.labels.length).length"
