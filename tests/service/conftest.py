@@ -73,7 +73,9 @@ class FakePages:
     """Takes each stretch of dark rows for a line as wide as the page, and reads them from the top."""
 
     def find(self, page: Pixels) -> list[FoundLine]:
-        dark = np.flatnonzero(np.diff(np.concatenate([[False], (page < 200).any(axis=1), [False]]).astype(int)))
+        dark = np.flatnonzero(
+            np.diff(np.concatenate([[False], (page.reshape(len(page), -1) < 200).any(axis=1), [False]]).astype(int))
+        )
         width = page.shape[1]
         return [
             FoundLine(np.array([[0, top], [width, top], [width, bottom], [0, bottom]], np.float32), 1.0)
@@ -153,7 +155,10 @@ def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
     @contextlib.contextmanager
     def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
         config = uvicorn.Config(
-            app or create_app(Settings(**({"threads": 1} | settings)), fake), port=0, log_config=None, http=BoundedHttp
+            app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()),
+            port=0,
+            log_config=None,
+            http=BoundedHttp,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

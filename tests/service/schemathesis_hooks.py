@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
 
-TEXTS = ("charset", "charset_exclude", "lexicon", "detail", "orientation")  # options that are texts
+TEXTS = ("charset", "charset_exclude", "lexicon", "detail", "orientation", "mode")  # options that are texts
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
@@ -29,6 +29,7 @@ schemathesis.openapi.format("binary", pictures)
 schemathesis.openapi.format("byte", encoded.map(lambda pair: pair[0] + base64.b64encode(pair[1]).decode()))
 schemathesis.openapi.media_type("image/*", pictures)
 schemathesis.openapi.media_type("application/octet-stream", pictures)
+schemathesis.openapi.media_type("application/pdf", pictures)  # what the bytes are counts, not what they are called
 
 
 @schemathesis.hook
