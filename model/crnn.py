@@ -6,6 +6,8 @@ Recognition" (TPAMI 2017), with the plain backbone replaced by residual blocks (
 rearrangement in SVTRv2 (Du et al., ICCV 2025).
 """
 
+import functools
+
 import torch
 from torch import nn
 
@@ -44,8 +46,11 @@ class VerticalPool(nn.Module):
         self.score = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weights: torch.Tensor = self.score(x).softmax(dim=2)  # (B, 1, H, W)
-        return (x * weights).sum(dim=2)
+        # Rows last for the softmax, and summed one by one: over an inner dimension torch rounds bfloat16
+        # according to how it deals the batch out to threads, and an answer would depend on its company.
+        weights = self.score(x).transpose(2, 3).contiguous().softmax(dim=3).unbind(3)  # H times (B, 1, W)
+        products = [row * weight for row, weight in zip(x.unbind(2), weights, strict=True)]
+        return functools.reduce(torch.add, products)
 
 
 class CRNN(nn.Module):

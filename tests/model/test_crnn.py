@@ -7,7 +7,7 @@ import torch
 
 from model.charset import Charset
 from model.config import ModelConfig
-from model.crnn import CRNN, multiply_accumulates
+from model.crnn import CRNN, VerticalPool, multiply_accumulates
 
 
 @pytest.mark.parametrize("width", [32, 48, 256])
@@ -54,3 +54,20 @@ def test_multiplications_grow_with_the_width_and_hold_the_head(network: CRNN) ->
 def test_multiplications_are_counted_in_any_precision(network: CRNN) -> None:
     counted = multiply_accumulates(network, 64)
     assert multiply_accumulates(network.to(torch.bfloat16), 64) == counted > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_pooling_gives_a_picture_the_same_alone_and_in_company(threads: int) -> None:
+    torch.manual_seed(3)
+    pool = VerticalPool(192).to(torch.bfloat16)
+    rows = torch.randn(1, 192, 2, 40, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            alone = pool(rows)[0]
+            for company in (2, 3, 8):
+                several = pool(rows.repeat(company, 1, 1, 1).contiguous(memory_format=torch.channels_last))
+                assert all(torch.equal(one, alone) for one in several), company
+    finally:
+        torch.set_num_threads(before)
