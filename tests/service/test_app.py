@@ -132,6 +132,7 @@ def test_the_documentation_lists_the_three_ways_and_the_problems(client: TestCli
         "multipart/form-data",
         "image/*",
         "application/octet-stream",
+        "application/pdf",
         "application/json",
     }
     assert {"200", "400", "413", "415", "422", "503"} <= set(operation["responses"])
