@@ -101,7 +101,7 @@ def test_what_was_read_surely_is_not_drawn_from_again() -> None:
         drawn.loss = 0.01 if drawn is first[0] else 2.0
     stream.give_back(first)
     later: list[Drawn] = []
-    for _ in range(30):
+    for _ in range(300):  # a shelf of few narrow pictures is seldom chosen
         batch = stream.batch(2048, 16)
         for drawn in batch:
             drawn.loss = 2.0
