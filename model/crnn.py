@@ -50,7 +50,8 @@ class VerticalPool(nn.Module):
         # according to how it deals the batch out to threads, and an answer would depend on its company.
         weights = self.score(x).transpose(2, 3).contiguous().softmax(dim=3).unbind(3)  # H times (B, 1, W)
         products = [row * weight for row, weight in zip(x.unbind(2), weights, strict=True)]
-        return functools.reduce(torch.add, products)
+        pooled: torch.Tensor = functools.reduce(torch.add, products)
+        return pooled
 
 
 class CRNN(nn.Module):

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from service import workshop
-from service.files import DOCUMENTS, SUFFIXES, Failure, document_pages, image_files, open_source
+from service.files import DOCUMENTS, SUFFIXES, Failure, document_length, document_pages, image_files, open_source
 from service.terminal import (
     DeviceOption,
     EngineOption,
@@ -307,7 +307,8 @@ def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_
     pages = open_pages(reader)
     assert isinstance(pages, PageReader)
     failed = False
-    with _progress(len(sources)) as advance:
+    alone = len(sources) == 1  # then it is the pages that are counted
+    with _progress(document_length(sources[0], settings.image_limits) if alone else len(sources)) as advance:
         for source in sources:
             for number, image in enumerate(document_pages(source, settings.image_limits), start=1):
                 if isinstance(image, Failure):
@@ -317,10 +318,13 @@ def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_
                 reading = pages.read(image.pixels)
                 if as_json:
                     typer.echo(_page_as_json(source, number, image, reading))
-                    continue
-                for line in reading.lines:
-                    typer.echo(line.reading.text if len(sources) == 1 else f"{source}\t{line.reading.text}")
-            advance()
+                else:
+                    for line in reading.lines:
+                        typer.echo(line.reading.text if alone else f"{source}\t{line.reading.text}")
+                if alone:
+                    advance()
+            if not alone:
+                advance()
     if failed:
         raise typer.Exit(1)
 

@@ -72,5 +72,16 @@ def document_pages(source: str, limits: ImageLimits) -> Iterator[UprightImage | 
             yield Failure(source if count == 1 else f"{source}, page {number + 1}", error.detail)
 
 
+def document_length(source: str, limits: ImageLimits) -> int:
+    """How many pages a file has, 1 where that cannot be told: reading it will say why."""
+    from service.documents import page_count
+    from service.errors import ServiceError
+
+    try:
+        return 1 if source == "-" else page_count(_content(source), limits.max_pages)
+    except (ServiceError, OSError):
+        return 1
+
+
 def _content(source: str) -> bytes:
     return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

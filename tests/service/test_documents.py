@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from service.documents import decode_page, page_count
 from service.errors import ImageTooLarge, Undecodable, UnsupportedImage
+from service.files import document_length
 from service.images import ImageLimits
 from tests.service.test_pages import post
 
@@ -59,6 +61,14 @@ def test_a_picture_is_a_document_of_one_page() -> None:
 def test_more_pages_than_the_limit_are_refused_and_none_is_dropped(file_format: str) -> None:
     with pytest.raises(ImageTooLarge, match="more than 2 pages"):
         page_count(saved(file_format), 2)
+
+
+def test_the_length_of_a_document_is_known_before_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "three.pdf").write_bytes(saved("PDF"))
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7")
+    assert document_length(str(tmp_path / "three.pdf"), LIMITS) == 3
+    assert document_length(str(tmp_path / "broken.pdf"), LIMITS) == 1
+    assert document_length(str(tmp_path / "missing.pdf"), LIMITS) == 1
 
 
 def test_broken_documents_are_refused_with_a_reason() -> None:
