@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from service.errors import ImageError, ImageTooLarge, ImageTooSmall, Undecodable, UnsupportedImage
-from service.images import MIN_SIDE, PAGE_SIDE, ImageLimits, UprightImage, decode
+from service.images import MIN_SIDE, PAGE_SIDE, ImageLimits, UprightImage, decode, is_picture
 
 DPI = 200  # at which PDFium draws: small print is 20 pixels high
 POINTS = 72  # in an inch, the unit of a PDF's sizes
@@ -24,8 +24,11 @@ _pdfium = threading.Lock()  # PDFium is not to be entered by two threads at once
 
 
 def is_pdf(data: bytes) -> bool:
-    """Whether the bytes are those of a PDF, before which other programs may have written a little."""
-    return b"%PDF-" in data[:1024]
+    """Whether the bytes are those of a PDF, before which other programs may have written a little.
+
+    A picture that speaks of PDF in its metadata is none.
+    """
+    return not is_picture(data) and b"%PDF-" in data[:1024]
 
 
 def page_count(data: bytes, limit: int) -> int:

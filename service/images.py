@@ -109,7 +109,7 @@ def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int
         raise EmptyFile("The image has no bytes.")
     if data.startswith(b"%PDF-"):
         raise UnsupportedImage("A PDF is read with mode=page or mode=auto.")
-    if not _is_known(data):
+    if not is_picture(data):
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -132,7 +132,7 @@ def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int
 
 def measure(data: bytes) -> int:
     """Pixels that the header of an image claims; 0 when it cannot be read, which ``decode`` will complain about."""
-    if not _is_known(data):
+    if not is_picture(data):
         return 0
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -141,7 +141,8 @@ def measure(data: bytes) -> int:
         return 0
 
 
-def _is_known(data: bytes) -> bool:
+def is_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of a format that is read."""
     return data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,8 @@ from model.preprocess import to_tensor
 from model.reader import Reader
 from model.synth.fonts import find_faces
 from model.train.augment import augment
+from model.train.average import follow
+from model.train.interrupt import interruptible
 from model.train.recipe import Recipe
 from model.train.stream import Drawn, Stream
 
@@ -105,19 +106,9 @@ class Training:
         self.optimiser.step()
         self.at.step += 1
         self.at.used += len(drawn)
-        self._follow()
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _follow(self) -> None:
         # A short memory at first, else the average would long hold the random start.
-        factor = min(self.recipe.ema, (1 + self.at.step) / (10 + self.at.step))
-        averaged, current = self.average.state_dict(), self.model.state_dict()
-        for name, value in averaged.items():
-            if value.dtype.is_floating_point:
-                value.lerp_(current[name], 1 - factor)
-            else:
-                value.copy_(current[name])
+        follow(self.average, self.model, min(self.recipe.ema, (1 + self.at.step) / (10 + self.at.step)))
+        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Everything that resuming needs, written beside and moved into place."""
@@ -188,14 +179,11 @@ def train(
         faces, recipe.model, seed=run.seed, seen=run.at.drawn, easy_until=recipe.easy_until, workers=recipe.workers,
         replay=recipe.replay, pool=recipe.pool,
     )  # fmt: skip
-    stopped: list[int] = []
-    previous = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _run(run, stream, minutes, steps, out, validate, lambda: bool(stopped), console or Console())
+        with interruptible() as interrupted:
+            _run(run, stream, minutes, steps, out, validate, interrupted, console or Console())
     finally:
         stream.close()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     return run
 
 

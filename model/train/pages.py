@@ -6,7 +6,6 @@ import math
 import multiprocessing as mp
 import os
 import queue
-import signal
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ from model.preprocess import to_tensor
 from model.synth.fonts import Face, find_faces
 from model.synth.ground import Grey
 from model.synth.layout import Page, Pages
+from model.train.average import follow
+from model.train.interrupt import interruptible
 from model.train.targets import Targets, targets
 
 WINDOW = 640  # pixels on each side of what is learnt from
@@ -141,16 +142,18 @@ def train_pages(
     average = copy.deepcopy(model).eval()
     optimiser = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
     faces = [face for face in find_faces() if not face.held_out]
-    stopped: list[int] = []
-    previous = {s: signal.signal(s, lambda number, _: stopped.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     begun = saved = time.monotonic()
     smooth = math.nan
-    with Windows(faces, recipe, seed, workers) as windows, Progress(*columns, console=console) as progress:
+    with (
+        interruptible() as interrupted,
+        Windows(faces, recipe, seed, workers) as windows,
+        Progress(*columns, console=console) as progress,
+    ):
         task = progress.add_task("training", total=1.0)
         for step in range(steps or 10**9):
             fraction = step / steps if steps else (time.monotonic() - begun) / (60 * minutes)
-            if stopped or fraction >= 1:
+            if interrupted() or fraction >= 1:
                 break
             rate = recipe.rate * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * fraction))
             for group in optimiser.param_groups:
@@ -164,7 +167,7 @@ def train_pages(
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimiser.step()
-            _follow(average, model, min(recipe.ema, (1 + step) / (10 + step)))
+            follow(average, model, min(recipe.ema, (1 + step) / (10 + step)))
             now = float(value.detach())
             if not math.isfinite(now):
                 raise RuntimeError(f"the loss became {now} at step {step}: begin again at a lower rate")
@@ -178,20 +181,8 @@ def train_pages(
             if time.monotonic() - saved > recipe.save_every:
                 save(average, out / "weights.safetensors")
                 saved = time.monotonic()
-    for number, handler in previous.items():
-        signal.signal(number, handler)
     save(average, out / "weights.safetensors")
     return average
-
-
-@torch.no_grad()
-def _follow(average: Detector, model: Detector, factor: float) -> None:
-    current = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(current[name], 1 - factor)
-        else:
-            value.copy_(current[name])
 
 
 class Windows:

@@ -57,6 +57,13 @@ def test_a_picture_is_a_document_of_one_page() -> None:
     assert decode_page(buffer.getvalue(), 0, LIMITS).format == "PNG"
 
 
+def test_a_picture_that_speaks_of_pdf_is_a_picture() -> None:
+    buffer = io.BytesIO()
+    sheet((30,)).save(buffer, "JPEG", comment=b"made from %PDF-1.7")
+    assert b"%PDF-" in buffer.getvalue()[:1024]
+    assert decode_page(buffer.getvalue(), 0, LIMITS).format == "JPEG"
+
+
 @pytest.mark.parametrize("file_format", ["PDF", "TIFF"])
 def test_more_pages_than_the_limit_are_refused_and_none_is_dropped(file_format: str) -> None:
     with pytest.raises(ImageTooLarge, match="more than 2 pages"):
