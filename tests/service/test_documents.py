@@ -93,6 +93,41 @@ def test_a_page_as_large_as_a_house_is_refused_before_it_is_drawn() -> None:
         decode_page(saved("PDF"), 0, ImageLimits(max_pixels=1000, max_side=100, max_aspect=500))
 
 
+def pdf_of(*objects: bytes) -> bytes:
+    """A PDF of these objects, numbered from 1, the first its catalogue."""
+    data, places = b"%PDF-1.7\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(len(data))
+        data += b"%d 0 obj\n%b\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    end = b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(data))
+    return data + head + table + end
+
+
+def nested_drawings(depth: int, copies: int) -> bytes:
+    """A PDF whose page holds a drawing so many times, which holds another so many times, and so on."""
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>>>"
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page]
+    for number in range(4, 4 + depth):
+        inner = b" ".join([b"/F Do"] * copies) if number < 3 + depth else b"0 0 9 9 re f"
+        form = b"/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F %d 0 R>>>>" % (number + 1)
+        objects.append(b"<<%b/Length %d>>\nstream\n%b\nendstream" % (form, len(inner), inner))
+    return pdf_of(*objects)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("SECONDS", 1), ("MEMORY", 2**28)])
+def test_a_small_pdf_that_asks_for_all_time_and_memory_gets_little_of_both(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    assert decode_page(nested_drawings(3, 10), 0, LIMITS).width == 275
+    monkeypatch.setattr(f"service.documents.{bound}", value)
+    data = nested_drawings(12, 10)
+    assert len(data) < 3000 and page_count(data, 50) == 1
+    with pytest.raises(Undecodable, match="too long or too much"):
+        decode_page(data, 0, LIMITS)
+
+
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.documents.find_spec", lambda name: None)
     with pytest.raises(UnsupportedImage, match=r"linewise\[pdf\]"):
