@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import time
@@ -306,6 +307,10 @@ class Engine:
         reader = self._open_reader()
         reader.warm_up()
         self._pages = self._open_pages(reader)
+        # Everything loaded by now stays: to look through it for garbage, again and again, would stop every request
+        # for a quarter of a second.
+        gc.collect()
+        gc.freeze()
         return reader
 
     def _broken(self, error: BaseException) -> None:

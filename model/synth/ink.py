@@ -185,17 +185,31 @@ def wear(random: Random, noise: np.random.Generator, mask: Mask, size: float) ->
     return np.asarray(np.clip(blurred.astype(np.float32) * gain, 0, 255), np.uint8)
 
 
-def specks(random: Random, mask: Mask, size: float) -> Mask:
-    """The mask with dirt between and on the letters, none of it as large as a full stop in a clean face.
+def specks(random: Random, noise: np.random.Generator, mask: Mask, size: float) -> Mask:
+    """The mask with dirt between and on the letters, little of it as large as a full stop in a clean face.
 
+    Round specks anywhere, or the ragged ones that a threshold leaves of stained paper, in clusters.
     `size` is the font size in pixels.
     """
     dirty = mask.copy()
     height, width = mask.shape
-    for _ in range(random.randint(3, max(4, round(width / size * random.uniform(0.5, 4))))):
-        radius = max(1, round(size * random.uniform(0.01, 0.035)))
-        cv2.circle(dirty, (random.randrange(width), random.randrange(height)), radius, random.randint(120, 255), -1)
-    return dirty
+    if random.random() < 0.5:
+        for _ in range(random.randint(3, max(4, round(width / size * random.uniform(0.5, 4))))):
+            radius = max(1, round(size * random.uniform(0.01, 0.035)))
+            cv2.circle(dirty, (random.randrange(width), random.randrange(height)), radius, random.randint(120, 255), -1)
+        return dirty
+    grain = _cloud(noise, mask.shape, size * random.uniform(0.05, 0.1))
+    stains = _cloud(noise, mask.shape, size * random.uniform(0.5, 2.0))
+    paper = grain + random.uniform(0.3, 1.0) * stains
+    level = np.quantile(paper, 1 - random.uniform(0.005, 0.05))
+    return np.asarray(np.maximum(dirty, (paper > level) * np.uint8(255)), np.uint8)
+
+
+def _cloud(noise: np.random.Generator, shape: tuple[int, ...], cell: float) -> NDArray[np.float32]:
+    """Smooth noise in about [0, 1] with a bump every `cell` pixels."""
+    rows, columns = (max(2, round(side / max(cell, 1.5))) for side in shape[:2])
+    coarse = noise.random((rows, columns), dtype=np.float32)
+    return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def dots(random: Random, mask: Mask) -> Mask:

@@ -36,9 +36,13 @@ class Page:
 
 @dataclass
 class _Sheet:
-    """Ink that is being laid out: a plane, 255 = full ink, and the boxes (left, top, right, bottom) of what it says."""
+    """Ink that is being laid out: a plane, 255 = full ink, and the boxes (left, top, right, bottom) of what it says.
+
+    `dotted` is for printers that make their letters of dots.
+    """
 
     plane: Grey
+    dotted: bool = False
     texts: list[str] = field(default_factory=list)
     boxes: list[tuple[int, int, int, int]] = field(default_factory=list)
 
@@ -52,16 +56,21 @@ class _Sheet:
 
     def put(self, random: Random, face: Face, size: int, written: str, x: float, baseline: float, anchor: str = "left",
             setting: ink.Setting | None = None) -> int:  # fmt: skip
-        """Draws a line with its left, middle or right at `x`; returns its right edge, or `x` where it does not fit."""
+        """Draws a line with its left, middle or right at `x`; returns its right edge, or `x` where there is no room."""
         able = text.restricted(" ".join(written.split()), face.characters)
         if not able:
             return int(x)
         line = ink.draw(random, ink.load(face.path, size), able, setting or ink.Setting())
+        if self.dotted:
+            line = ink.Line(ink.dots(random, line.mask), line.baseline)
         height, width = line.mask.shape
         left = round(x - {"left": 0.0, "middle": width / 2, "right": width}[anchor])
         top = round(baseline) - line.baseline
         if left < 1 or top < 1 or left + width >= self.width or top + height >= self.height:
             return int(x)
+        middle = top + height // 2
+        if any(x0 < left + width and left < x1 and y0 < middle < y1 for x0, y0, x1, y1 in self.boxes):
+            return int(x)  # something else stands in this row already
         ground.paste(self.plane, line.mask, left, top)
         self.texts.append(able)
         self.boxes.append((left, top, left + width, top + height))
@@ -107,6 +116,7 @@ class Pages:
         pitch = size * random.uniform(1.05, 1.7)
         rows = random.randint(12, 50)
         sheet = _blank(random, width, round(rows * pitch + 6 * size))
+        sheet.dotted = random.random() < 0.12
         left, right = width * random.uniform(0.03, 0.1), width * random.uniform(0.9, 0.97)
         y = size * random.uniform(1.5, 3)
         anchor = random.choice(("middle", "middle", "left"))
@@ -116,7 +126,12 @@ class Pages:
             sheet.put(random, large if big else face, round(size * (random.uniform(1.1, 1.6) if big else 1)),
                       _shop(random), at, y, anchor)  # fmt: skip
             y += pitch * (1.4 if big else 1)
-        columns = sorted(random.uniform(left + (right - left) * 0.4, right) for _ in range(random.randint(0, 2)))
+        # What stands in a column is of one kind, and there are counts, rates and flags of one character.
+        columns = [
+            (place, random.choice(_CELLS))
+            for place in sorted(random.uniform(left + (right - left) * 0.3, right) for _ in range(random.randint(0, 4)))
+        ]
+        counted, colon = random.random() < 0.3, left + (right - left) * random.uniform(0.25, 0.6)
         while y < sheet.height - 4 * size:
             kind = random.random()
             if kind < 0.12:
@@ -124,16 +139,21 @@ class Pages:
             elif kind < 0.2:
                 y += pitch * random.uniform(0.2, 0.8)
             elif kind < 0.45:  # a name and what it is worth
-                sheet.put(
-                    random, face, size, random.choice(text.RECEIPT_WORDS) + random.choice((":", " :", "")), left, y
-                )
+                name = random.choice(text.RECEIPT_WORDS)
+                if random.random() < 0.3:  # with the colons below each other
+                    if sheet.put(random, face, size, name, left, y) < colon - size:
+                        sheet.put(random, face, size, ":", colon, y)
+                else:
+                    sheet.put(random, face, size, name + random.choice((":", " :", "")), left, y)
                 sheet.put(random, face, size, text.number(random), right, y, "right")
             elif kind < 0.7:  # an article with its columns
-                end = sheet.put(random, face, size, _few(random, random.randint(1, 4)), left, y)
-                for column in [*columns, right]:
-                    if column - size * 5 > end:
-                        written = text.number(random) if random.random() < 0.6 else str(random.randint(1, 12))
-                        end = sheet.put(random, face, size, written, column, y, "right")
+                start = left
+                if counted:
+                    start = sheet.put(random, face, size, str(random.randint(1, 12)), left, y) + size * 1.5
+                end = sheet.put(random, face, size, _few(random, random.randint(1, 3)), start, y)
+                for place, written in [*columns, (right, text.number)]:
+                    if place - size * 3 > end:
+                        end = sheet.put(random, face, size, written(random), place, y, "right")
             else:
                 start, side = random.choice(((left, "left"), (left, "left"), (at, anchor)))
                 sheet.put(random, face, size, text.receipt_line(random), start, y, side)
@@ -250,9 +270,12 @@ class Pages:
 
     def _table(self, random: Random) -> _Sheet:
         size = random.randint(10, 20)
-        columns, rows = random.randint(2, 6), random.randint(4, 20)
-        cell = size * random.uniform(5, 9)
-        width, pitch = round(cell * columns + size * 3), size * random.uniform(1.2, 2.2)
+        columns, rows = random.randint(2, 9), random.randint(4, 20)
+        writers = [lambda r: _few(r, 1), *random.choices((*_CELLS, text.number, text.date, text.code), k=columns - 1)]
+        narrow = [writer in (_count, _flag) for writer in writers]
+        cells = [size * random.uniform(*((2.2, 5) if small else (5, 9))) for small in narrow]
+        edges = [size * 1.5, *(size * 1.5 + end for end in itertools.accumulate(cells))]
+        width, pitch = round(edges[-1] + size * 1.5), size * random.uniform(1.2, 2.2)
         sheet = _blank(random, width, round(pitch * (rows + 3)))
         face = self._face(random)
         ruled, right = random.random() < 0.5, [random.random() < 0.5 for _ in range(columns)]
@@ -261,22 +284,17 @@ class Pages:
             for column in range(columns):
                 if random.random() < 0.08:
                     continue
-                words = (
-                    _few(random, 1)
-                    if row == 0 or column == 0
-                    else random.choice((text.number, text.date, text.code))(random)
-                )
-                x = size * 1.5 + cell * column
+                words = _few(random, 1) if row == 0 and not narrow[column] else writers[column](random)
+                x = edges[column]
                 if right[column]:
-                    sheet.put(random, face, size, words, x + cell - size * 0.4, y, "right")
+                    sheet.put(random, face, size, words, x + cells[column] - size * 0.4, y, "right")
                 else:
                     sheet.put(random, face, size, words, x + size * 0.4, y)
             if ruled:
                 cv2.line(sheet.plane, (round(size * 1.5), round(y + pitch * 0.3)),
-                         (round(size * 1.5 + cell * columns), round(y + pitch * 0.3)), 255, 1)  # fmt: skip
+                         (round(edges[-1]), round(y + pitch * 0.3)), 255, 1)  # fmt: skip
         if ruled and random.random() < 0.7:
-            for column in range(columns + 1):
-                x = round(size * 1.5 + cell * column)
+            for x in map(round, edges):
                 cv2.line(sheet.plane, (x, round(pitch * 0.8)), (x, round(pitch * (rows + 0.8))), 255, 1)
         return sheet
 
@@ -333,6 +351,17 @@ def _blank(random: Random, width: int, height: int) -> _Sheet:
 def _few(random: Random, count: int) -> str:
     words = " ".join(text.vocabulary(text.language(random)).draw(random) for _ in range(count))
     return random.choice((str.upper, text.titled, text.capitalised, str))(words)
+
+
+def _count(random: Random) -> str:
+    return str(random.choice((random.randint(0, 9), random.randint(1, 30), -random.randint(1, 9))))
+
+
+def _flag(random: Random) -> str:
+    return random.choice(("S", "Z", "SR", "ZR", "T", "X", "A", "B", "*", "%", "6%", "0%", "EA", "KG", "x", "@"))
+
+
+_CELLS = (text.number, text.number, _count, _count, _flag)
 
 
 def _shop(random: Random) -> str:

@@ -72,8 +72,8 @@ def picture(
     box = (round(box[0] * stretch), box[1], round(box[2] * stretch), box[3])
     if random.random() < 0.45 * hardness:
         plane = ink.wear(random, noise, plane, font.size)
-    if kind in ("book", "typescript") and random.random() < 0.25 * hardness:
-        plane = ink.specks(random, plane, font.size)
+    if kind in ("book", "typescript") and random.random() < 0.35 * hardness:
+        plane = ink.specks(random, noise, plane, font.size)
     if random.random() < 0.12:
         ruled(random, plane, box)
     image = printed(random, noise, plane, kind)
@@ -129,9 +129,11 @@ def printed(random: Random, noise: np.random.Generator, plane: Grey, kind: str) 
     canvas = np.full(shape, base, np.float32)
     if kind != "screen" and random.random() < 0.5:
         canvas += ground.field(random, noise, shape, random.choice((2, 4, 20))) * random.uniform(2, 22)
-    if kind in ("book", "typescript") and random.random() < 0.15:  # the other side shows through
-        back = cv2.GaussianBlur(np.ascontiguousarray(plane[:, ::-1]), (0, 0), 1.5).astype(np.float32) / 255
-        canvas -= np.roll(back, random.randint(-12, 12), 0) * random.uniform(8, 40)
+    if kind in ("book", "typescript") and random.random() < 0.2:  # the other side shows through
+        spread = random.uniform(0.6, 2.0)
+        back = cv2.GaussianBlur(np.ascontiguousarray(plane[:, ::-1]), (0, 0), spread).astype(np.float32) / 255
+        away = (random.randint(-shape[0] // 4, shape[0] // 4), random.randint(-60, 60))
+        canvas -= np.roll(back, away, (0, 1)) * (base - letters) * random.uniform(0.04, 0.2 + 0.25 * random.random())
     alpha = plane.astype(np.float32) / 255
     canvas += alpha * (letters - canvas)
     if kind == "receipt" and random.random() < 0.08:

@@ -13,7 +13,7 @@ from model.synth.ground import Grey
 
 # Share of each kind of picture. A line costs three times a word, so that a third of the samples is
 # half of the training's time.
-KINDS = {"sign": 64, "receipt": 11, "book": 9, "typescript": 9, "screen": 2, "handwriting": 3, "nothing": 2}
+KINDS = {"sign": 69, "receipt": 9, "book": 8, "typescript": 7, "screen": 2, "handwriting": 3, "nothing": 2}
 
 
 @dataclass(frozen=True)
@@ -64,33 +64,38 @@ class Renderer:
         if kind == "nothing":
             return Sample(self._nothing(random, noise, hardness), "", kind)
         if kind == "sign":
-            face, written = self._face(random, "any", lambda: text.scene_word(random).strip() or "A")
-            return Sample(sign.picture(random, noise, hardness, face, written), written, kind)
+            face, set_as, written = self._face(random, "any", lambda: text.scene_word(random).strip() or "A")
+            return Sample(sign.picture(random, noise, hardness, face, set_as), written, kind)
         if kind == "handwriting":
             return self._handwriting(random, noise, hardness)
         style = paper.style(random, kind)
-        face, written = self._face(random, style.pool, lambda: text.joined([style.write()]) or "1")
-        return Sample(paper.picture(random, noise, hardness, kind, style, face, written), written, kind)
+        face, set_as, written = self._face(random, style.pool, lambda: text.joined([style.write()]) or "1")
+        return Sample(paper.picture(random, noise, hardness, kind, style, face, set_as), written, kind)
 
-    def _face(self, random: Random, pool: str, wanted: Callable[[], str]) -> tuple[Face, str]:
-        """A face, by family, and a text that it can write."""
+    def _face(self, random: Random, pool: str, wanted: Callable[[], str]) -> tuple[Face, str, str]:
+        """A face, by family, a text that it can set, and how that reads.
+
+        The two differ in small capitals: what stands there are capitals, whatever letters called for them.
+        """
         cumulative, families = self._pools[pool]
         written = wanted()
         for attempt in range(40):
             face = random.choice(random.choices(families, cum_weights=cumulative)[0])
-            # In small capitals alone nobody could tell the case: each word begins with a large one.
-            able = text.restricted(text.titled(written) if face.small_caps else written, face.characters)
-            if able is not None and (able == written or face.small_caps or random.random() < 0.3):
-                return face, able
+            able = text.restricted(written, face.characters)
+            if able is not None and (able == written or random.random() < 0.3):
+                read = text.restricted(able.upper(), face.characters) if face.small_caps else able
+                if read is not None:
+                    return face, able, read
             if attempt % 8 == 7:
                 written = wanted()
-        return face, "".join(c for c in "TEXT 1234" if c in face.characters + " ").strip()
+        plain = "".join(c for c in "TEXT 1234" if c in face.characters + " ").strip()
+        return face, plain, plain
 
     def _nothing(self, random: Random, noise: np.random.Generator, hardness: float) -> Grey:
         """No text, or text on its side, which is not to be taken for a 1 or an l."""
         if random.random() < 0.5:
             return sign.empty(random, noise)
-        face, written = self._face(random, "any", lambda: text.scene_word(random).strip() or "A")
+        face, written, _ = self._face(random, "any", lambda: text.scene_word(random).strip() or "A")
         image = sign.picture(random, noise, hardness, face, written)
         if len(written) < 3 or image.shape[1] < 1.5 * image.shape[0]:
             return sign.empty(random, noise)

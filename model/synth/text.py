@@ -31,7 +31,8 @@ RECEIPT_WORDS = (
     "Total Quantity,Total Amount,Amount Due,Payment,Refund,Approval Code,BATCH,Ref,Customer,Salesperson"
 ).split(",")
 CURRENCIES = ("$", "$", "$", "$", "$", "€", "€", "£", "£", "¥", "RM", "USD ", "EUR ", "Kč ", "kr ", "Rs ", "zł ")
-CLOSERS = (".", ".", ".", ".", ",", ",", ",", ",", ",", ";", ":", "!", "?", "...", "…", ".-")
+CLOSERS = (*8 * ".", *10 * ",", *2 * ";:!?", "...", "...", "....", ".....", "…", ".-")
+OLD_ACCENTS = {"a": "á", "e": "é", "o": "ó", "u": "ú"}  # Spanish words of one letter, as they were printed until 1911
 QUOTES = (("“", "”"), ('"', '"'), ("„", "“"), ("«", "»"), ("‘", "’"), ("(", ")"), ("[", "]"), ("'", "'"))
 
 
@@ -97,7 +98,7 @@ def scene_word(random: Random) -> str:
     if kind < 0.28:
         word = random.choice(chosen.words[:250])
     else:
-        word = chosen.draw(random) if random.random() < 0.6 else chosen.uniform(random)
+        word = chosen.draw(random) if random.random() < 0.7 else chosen.uniform(random)
     if random.random() < 0.05:
         word = word[: random.randint(1, max(1, len(word) - 1))]
     word = _cased(random, word, upper=0.47, title=0.28)
@@ -134,6 +135,8 @@ def prose(random: Random, characters: int, tongue: str | None = None) -> str:
     while length < characters:
         word = words.draw(random) if random.random() < 0.8 else words.uniform(random)
         choice = random.random()
+        if tongue == "es" and word in OLD_ACCENTS and random.random() < 0.4:
+            word = OLD_ACCENTS[word]
         if start or choice < nouns:
             word = capitalised(word)
         elif choice > 0.985:
@@ -171,7 +174,7 @@ def _punctuated(random: Random, word: str) -> tuple[str, bool]:
         return word + random.choice((" — ", " – ", " - ", " & ", " / ")) + word[:3], False
     if choice < 0.21:
         closer = random.choice(CLOSERS)
-        return word + closer, closer in (".", "!", "?", "...", "…", ".-")
+        return word + closer, closer[0] in ".!?…"
     return word, False
 
 

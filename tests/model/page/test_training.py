@@ -51,6 +51,9 @@ def test_a_page_is_the_same_whenever_it_is_drawn() -> None:
     assert not np.array_equal(one.image, Pages(faces, seed=3).sample(7).image)
 
 
+_ENDS = (slice(None, 8), slice(-8, None))
+
+
 def test_there_is_ink_where_lines_are_said_to_be(drawn: dict[str, Page]) -> None:
     page = drawn["letter"]
     inside = []
@@ -58,8 +61,9 @@ def test_there_is_ink_where_lines_are_said_to_be(drawn: dict[str, Page]) -> None
         (left, top), (right, bottom) = line.quad.min(0), line.quad.max(0)
         part = page.image[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
         inside.append(float(part.std()) if part.size else 0.0)
-    margin = page.image[:8, :8]  # of the desk or the paper
-    assert np.median(inside) > 4 * float(margin.std()) + 4
+    # Of the desk or the paper; an edge or a shadow may lie in some of the corners.
+    margins = [float(page.image[rows, columns].std()) for rows in _ENDS for columns in _ENDS]
+    assert np.median(inside) > 4 * min(margins) + 4
 
 
 def test_a_window_has_its_targets_where_its_lines_are(drawn: dict[str, Page]) -> None:
