@@ -21,6 +21,10 @@ from model.reading import Character, Reading
 # for: 200 dpi of a sheet of A4 become 140, at which small print is still 10 pixels high.
 SHORTER = 1152
 
+# Median height of the lines found, in pixels of the smaller page, below which they were too small to be
+# told apart, and the shorter side at which they are looked for once more.
+SMALL, FINER = 12, 2 * SHORTER
+
 # Rows that the detector sees at once, so that memory does not grow with the length of a receipt, and
 # rows that two such bands share: the network sees some 200 pixels around.
 BAND, OVERLAP = 2048, 256
@@ -82,6 +86,13 @@ class PageReader:
         """
         plain = grey(page)
         scale = min(1.0, SHORTER / min(plain.shape))
+        found = self._find(plain, scale)
+        if scale < 1 and found and float(np.median([min(size(f.quad)) for f in found])) * scale < SMALL:
+            found = self._find(plain, min(1.0, FINER / min(plain.shape)))
+        return found
+
+    def _find(self, plain: Image, scale: float) -> list[FoundLine]:
+        """The lines of a grey page, in its pixels, looked for in a copy `scale` times its size."""
         if scale < 1:
             plain = np.asarray(cv2.resize(plain, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
         found = find(self._probability(plain))

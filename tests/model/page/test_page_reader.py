@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import model
 from model.checkpoint import CheckpointError, load_model, save
+from model.metrics import character_error_rate
 from model.page.detector import DEFAULT_PATH, Detector, DetectorConfig, load_detector
 from model.page.reader import BAND, PageReader
 
@@ -101,6 +102,17 @@ def test_a_large_photo_is_made_smaller_and_its_corners_count_in_the_original(pag
     reading = pages.read(large)
     assert reading.text.split("\n") == LETTER
     assert reading.lines[0].quad[0] == pytest.approx([200, 260], abs=60)
+
+
+@shipped
+def test_small_print_on_a_large_page_is_looked_at_more_closely(pages: PageReader) -> None:
+    page = blank(1700, 1900)
+    lines = [f"{number} small print that nobody is meant to read, set without any air" for number in range(100, 140)]
+    for row, line in enumerate(lines):
+        write(page, 80, 60 + 15 * row, line, 12)
+    reading = pages.read(np.asarray(page))
+    assert len(reading.lines) == len(lines)
+    assert character_error_rate(zip(lines, reading.text.split("\n"), strict=True)) < 0.02
 
 
 @shipped
