@@ -40,13 +40,18 @@ def single(request_id: str, reader: LineReader, result: Outcome, options: Option
     return RecognizeResponse(
         request_id=request_id,
         model=model_info(reader),
-        timing_ms=Timing(
-            decode=milliseconds(result.decode_time),
-            queue=milliseconds(result.queue_time),
-            inference=milliseconds(result.inference_time),
-            total=milliseconds(total),
-        ),
+        timing_ms=timing(result, total),
         **dict(text_answer(result, options)),
+    )
+
+
+def timing(result: Outcome, total: float) -> Timing:
+    """Where the time of an answer went; ``total`` in seconds."""
+    return Timing(
+        decode=milliseconds(result.decode_time),
+        queue=milliseconds(result.queue_time),
+        inference=milliseconds(result.inference_time),
+        total=milliseconds(total),
     )
 
 
@@ -156,7 +161,7 @@ def _line_info(line: PageLine, scale: float, options: Options) -> LineInfo:
         text="" if withheld else reading.text,
         confidence=_probability(reading.confidence),
         confidence_min=_probability(reading.confidence_min),
-        polygon=_corners(line.quad, scale),
+        polygon=_corners(np.roll(line.quad, reading.turn // 90, 0), scale),  # from where the text begins
         row=line.row,
         chars=chars if options.detail is Detail.CHARS else None,
         alternatives=_alternatives(reading, withheld) if options.alternatives else None,

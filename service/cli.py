@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from service import workshop
+from service.export import ExportError, Form, line_as_json, page_as_json, targets, written
 from service.files import DOCUMENTS, SUFFIXES, Failure, document_length, document_pages, image_files, open_source
 from service.terminal import (
     DeviceOption,
@@ -33,7 +34,7 @@ from service.terminal import (
 )
 
 if TYPE_CHECKING:
-    from model import Decoding, PageReading, Reading
+    from model import Decoding, PageReader, Reading
     from service.bulk import Row
     from service.engine import LineReader
     from service.images import ImageLimits, UprightImage
@@ -121,6 +122,12 @@ def read(
         typer.Argument(help="Files, folders or patterns; - is standard input; with --output tables too, .parquet."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image and line.")] = False,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format", help="How to write what was read; pdf is the pictures with the text to be found in them."
+        ),
+    ] = None,
     alternatives: Annotated[int, typer.Option(min=0, help="So many of the next best texts, with --json.")] = 0,
     charset: Annotated[str | None, typer.Option(help="The only characters that may be read.")] = None,
     charset_exclude: Annotated[str, typer.Option(help="Characters that may not be read.")] = "",
@@ -135,7 +142,10 @@ def read(
     page: Annotated[bool, typer.Option("--page", help="Look for lines first: for receipts, letters, PDF.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="File to add a row for each image to, .jsonl or .parquet; run again, it goes on from a cut."),
+        typer.Option(
+            help="File to add a row for each image to, .jsonl or .parquet; run again, it goes on from a cut."
+            " With --format: the file to write, or a folder for a file for each image."
+        ),
     ] = None,
     engine: EngineOption = "embedded",
     device: DeviceOption = None,
@@ -146,13 +156,15 @@ def read(
     With --page each line of text is printed on a line of its own, in reading order.
     """
     settings = settings_from(device=device, weights=weights)
-    if output is not None:
+    if form is not None and (as_json or explain or engine == "ray"):
+        fail("--format writes files of its own: leave out --json, --explain and --engine ray", 2)
+    if output is not None and form is None:
         if as_json or alternatives or explain or page:
             fail("--output writes rows of its own: leave out --json, --alternatives, --explain and --page", 2)
         from service.cores import share_cores
 
         share_cores(settings.batch_limits.threads)
-    elif engine == "ray":
+    elif engine == "ray" and form is None:
         fail("--engine ray writes rows to a file: name it with --output", 2)
     if engine == "ray":
         need_ray("--engine ray")
@@ -163,7 +175,12 @@ def read(
         fail("--explain takes one image of one line" if page else f"--explain takes one image, not {len(sources)}", 2)
     if page and (alternatives or charset is not None or charset_exclude or lexicon is not None):
         fail("--page reads freely: leave out --alternatives, --charset, --charset-exclude and --lexicon", 2)
+    places = None if form is None or (output is None and form in ("json", "text")) else _places(sources, form, output)
+    as_json = as_json or form == "json"
     reader = open_reader(settings)
+    if page and form is not None and places is not None:
+        _write_files(places, form, reader, _page_reader(reader), settings, None, 0)
+        return
     if page:
         _print_pages(reader, sources, settings, as_json)
         return
@@ -173,6 +190,9 @@ def read(
         decoding = reader.decoding(*asked)
     except ValueError as error:  # a file that is not UTF-8 raises one as well
         fail(str(error), 2)
+    if form is not None and places is not None:
+        _write_files(places, form, reader, None, settings, decoding, alternatives)
+        return
     if output is not None:
         sources = list(dict.fromkeys(sources))
         if engine == "embedded":
@@ -190,7 +210,11 @@ def read(
             else:
                 if explain is not None:
                     _explain(reader, result.image, explain)
-                typer.echo(_as_json(result, alternatives) if as_json else _as_text(result, alone=len(sources) == 1))
+                typer.echo(
+                    line_as_json(result.source, result.image, result.reading, alternatives)
+                    if as_json
+                    else _as_text(result, alone=len(sources) == 1)
+                )
     if failed:
         raise typer.Exit(1)
 
@@ -300,12 +324,66 @@ def _write_rows(sources: list[str], output: Path, read_rows: Callable[[list[str]
     complain(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")
 
 
-def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_json: bool) -> None:
-    """The lines of each page in reading order, or one JSON object a page, as soon as it is read."""
+def _places(sources: list[str], form: Form, output: Path | None) -> dict[str, Path | None]:
+    """Where each source is to be written; what cannot be ends the program with one line."""
+    from service.errors import NotAcceptable
+    from service.searchable import check
+
+    sources = list(dict.fromkeys(sources))
+    try:
+        places = targets(sources, form, output)
+        if form == "pdf":
+            check()
+    except ExportError as error:
+        fail(str(error), 2)
+    except NotAcceptable as error:
+        fail(error.detail, 1)
+    if form == "pdf" and output is None and sys.stdout.isatty():
+        fail("a PDF is nothing for a screen: name a file with --output", 2)
+    return dict(zip(sources, places, strict=True))
+
+
+def _write_files(
+    places: dict[str, Path | None],
+    form: Form,
+    reader: LineReader,
+    pages: PageReader | None,
+    settings: Settings,
+    decoding: Decoding | None,
+    alternatives: int,
+) -> None:
+    """Each source to its file, or to standard output, as soon as it is read."""
+    failed = False
+    with _progress(len(places)) as advance:
+        for source, place in places.items():
+            content = written(source, form, reader, pages, settings.image_limits, decoding, alternatives)
+            advance()
+            if isinstance(content, Failure):
+                failed = True
+                complain(f"{content.source}: {content.reason}")
+            elif place is None:
+                typer.echo(content, nl=False)
+            else:
+                try:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
+                except OSError as error:
+                    fail(f"{place}: {error.strerror or 'cannot be written'}", 1)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _page_reader(reader: LineReader) -> PageReader:
     from model import PageReader
 
     pages = open_pages(reader)
     assert isinstance(pages, PageReader)
+    return pages
+
+
+def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_json: bool) -> None:
+    """The lines of each page in reading order, or one JSON object a page, as soon as it is read."""
+    pages = _page_reader(reader)
     failed = False
     alone = len(sources) == 1  # then it is the pages that are counted
     with _progress(document_length(sources[0], settings.image_limits) if alone else len(sources)) as advance:
@@ -317,7 +395,7 @@ def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_
                     continue
                 reading = pages.read(image.pixels)
                 if as_json:
-                    typer.echo(_page_as_json(source, number, image, reading))
+                    typer.echo(page_as_json(source, number, image, reading))
                 else:
                     for line in reading.lines:
                         typer.echo(line.reading.text if alone else f"{source}\t{line.reading.text}")
@@ -329,47 +407,8 @@ def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_
         raise typer.Exit(1)
 
 
-def _page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
-    told = {
-        "image": source,
-        "page": number,
-        "text": reading.text,
-        "width": image.width,
-        "height": image.height,
-        "turn": reading.turn,
-        "lines": [
-            {
-                "text": line.reading.text,
-                "confidence": round(line.reading.confidence, 4),
-                "confidence_min": round(line.reading.confidence_min, 4),
-                "polygon": [[round(float(side) * image.scale, 1) for side in corner] for corner in line.quad],
-                "row": line.row,
-            }
-            for line in reading.lines
-        ],
-    }
-    return json.dumps(told, ensure_ascii=False)
-
-
 def _as_text(result: Success, *, alone: bool) -> str:
     return result.reading.text if alone else f"{result.source}\t{result.reading.text}"
-
-
-def _as_json(result: Success, alternatives: int) -> str:
-    image, reading = result.image, result.reading
-    told: dict[str, object] = {
-        "image": result.source,
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "confidence_min": round(reading.confidence_min, 4),
-        "width": image.width,
-        "height": image.height,
-    }
-    if alternatives:
-        told["alternatives"] = [
-            {"text": one.text, "confidence": round(one.confidence, 4)} for one in reading.alternatives
-        ]
-    return json.dumps(told, ensure_ascii=False)
 
 
 def _explain(reader: LineReader, image: UprightImage, picture: Path) -> None:

@@ -63,6 +63,13 @@ class Unauthorized(ServiceError):
     code = "unauthorized"
 
 
+class NotAcceptable(ServiceError):
+    """The answer cannot be had in the form that was asked for."""
+
+    status = 406
+    code = "not_acceptable"
+
+
 class UploadTimeout(ServiceError):
     """The body did not arrive in time."""
 

@@ -44,7 +44,7 @@ def open_source(source: str | bytes, limits: ImageLimits) -> UprightImage | Fail
 
     name = source if isinstance(source, str) else ""
     try:
-        return decode(_content(source) if isinstance(source, str) else source, limits)
+        return decode(content(source) if isinstance(source, str) else source, limits)
     except ServiceError as error:
         return Failure(name, error.detail)
     except OSError as error:
@@ -57,7 +57,7 @@ def document_pages(source: str, limits: ImageLimits) -> Iterator[UprightImage | 
     from service.errors import ServiceError
 
     try:
-        data = _content(source)
+        data = content(source)
         count = page_count(data, limits.max_pages)
     except ServiceError as error:
         yield Failure(source, error.detail)
@@ -78,10 +78,11 @@ def document_length(source: str, limits: ImageLimits) -> int:
     from service.errors import ServiceError
 
     try:
-        return 1 if source == "-" else page_count(_content(source), limits.max_pages)
+        return 1 if source == "-" else page_count(content(source), limits.max_pages)
     except (ServiceError, OSError):
         return 1
 
 
-def _content(source: str) -> bytes:
+def content(source: str) -> bytes:
+    """The bytes of a file, or of standard input where the source is ``-``. Raises ``OSError``."""
     return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

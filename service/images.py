@@ -146,6 +146,18 @@ def is_picture(data: bytes) -> bool:
     return data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
+def plain_jpeg(data: bytes) -> bool:
+    """Whether the bytes, which ``decode`` has taken, are a JPEG in grey or RGB that is shown by its pixels alone.
+
+    One with an orientation or a colour profile, which is untrusted as well, is none.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return False
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        plain = image.format == "JPEG" and image.mode in ("L", "RGB") and "icc_profile" not in image.info
+        return plain and _orientation(image) == 1
+
+
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     width, height = size
     shorter, longer = min(size), max(size)

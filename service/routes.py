@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from service import answers
+from service import answers, formats, searchable
 from service.access import Client, charge, charge_one, identify
 from service.batch import BatchRun
-from service.engine import Engine, State
+from service.engine import Engine, State, in_time
 from service.errors import PROBLEM_JSON, request_id_of
+from service.formats import Format
 from service.intake import receive_many, receive_one
 from service.leaving import unless_client_leaves
 from service.metrics import CONTENT_TYPE, Metrics
-from service.options import QueryOptions, merge, without_null
+from service.options import Options, QueryOptions, merge, without_null
+from service.pages import Outcome
 from service.pages import recognize as recognize_image
 from service.schemas import (
     BATCH_BODY,
+    OTHER_FORMATS,
     RECOGNIZE_BODY,
     BatchResponse,
     Health,
@@ -47,6 +53,10 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "Not now, see Retry-After: queue_full, not_ready, draining",
         504: "Not in time: deadline_exceeded",
     }.items()
+}
+
+_NOT_ACCEPTABLE: dict[int | str, dict[str, Any]] = {
+    406: {"description": "No form of the answer that the Accept header names: not_acceptable", "content": _PROBLEM}
 }
 
 _UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "No, and `status` says why"}}
@@ -87,7 +97,9 @@ service = APIRouter(tags=["service"])
     summary="Read the text of one image",
     response_model=RecognizeResponse,
     response_model_exclude_none=True,
-    responses=_PROBLEMS,
+    responses=_PROBLEMS
+    | _NOT_ACCEPTABLE
+    | {200: {"description": "The text, in the form that the Accept header asks for.", "content": OTHER_FORMATS}},
     openapi_extra={"requestBody": RECOGNIZE_BODY},
 )
 async def recognize(
@@ -97,15 +109,21 @@ async def recognize(
     engine: EngineOf,
     settings: SettingsOf,
     timeout: Timeout = None,
-) -> RecognizeResponse:
+) -> RecognizeResponse | Response:
     """Send one image: as the multipart field `file`, as the bare bytes, or in JSON.
 
     It is taken for one line of text; with `mode=page` or `mode=auto` the lines in it are looked for first.
 
     The options may stand in the query, in form fields or beside the image in the JSON.
+
+    The header `Accept` chooses the form of the answer: JSON, plain text, hOCR, ALTO or a searchable PDF, whose pages
+    are the pictures with the text over them, to be found and copied but not seen.
     """
     started = time.monotonic()
     deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
+    form, media_type = formats.negotiated(",".join(request.headers.getlist("accept")))
+    if form is Format.PDF:
+        searchable.check()
     engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
     upload = await receive_one(request, engine.offload)
     options = merge(query, upload.options)
@@ -114,11 +132,32 @@ async def recognize(
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
         work = recognize_image(engine, ticket, upload.items[0].unwrap, options, decoding)
         result = await unless_client_leaves(request, work)
-    request_id = request_id_of(request.scope)
-    answer = answers.single(request_id, engine.reader, result, options, time.monotonic() - started)
-    timing = answer.timing_ms.model_dump()
-    response.headers["Server-Timing"] = ", ".join(f"{stage};dur={spent}" for stage, spent in timing.items())
-    return answer
+        if form is not Format.JSON:
+            writing = _written(engine, form, result, options, upload.items[0].unwrap, deadline)
+            content = await unless_client_leaves(request, writing)
+    total = time.monotonic() - started
+    timing = answers.timing(result, total).model_dump()
+    spent_where = {"Server-Timing": ", ".join(f"{stage};dur={spent}" for stage, spent in timing.items())}
+    if form is not Format.JSON:
+        return Response(content, media_type=media_type, headers=spent_where)
+    response.headers.update(spent_where)
+    return answers.single(request_id_of(request.scope), engine.reader, result, options, total)
+
+
+async def _written(
+    engine: Engine, form: Format, result: Outcome, options: Options, unwrap: Callable[[], bytes], deadline: float
+) -> bytes:
+    """What was read in another form than JSON; the pages of a PDF are drawn one by one, so that others get their turn.
+
+    Raises ``DeadlineExceeded``, and ``ImageError`` for a page that cannot be drawn again.
+    """
+    with in_time():
+        async with asyncio.timeout(deadline - time.monotonic()):
+            steps = formats.writing(form, result, options, unwrap, engine.image_limits)
+            content: bytes | None = None
+            while content is None:
+                content = await engine.offload(partial(next, steps))
+            return content
 
 
 @recognition.post(

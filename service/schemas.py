@@ -279,3 +279,38 @@ BATCH_BODY: dict[str, Any] = {
         },
     },
 }
+
+_HOCR = """<!DOCTYPE html>
+<html xmlns="http://www.w3.org/1999/xhtml"><head>...</head><body>
+<div class="ocr_page" id="page_1" title="bbox 0 0 412 48; ppageno 0">
+<div class="ocr_carea" id="block_1" title="bbox 0 0 412 48"><p class="ocr_par" id="par_1" title="bbox 0 0 412 48">
+<span class="ocr_line" id="line_1_1" title="bbox 0 0 412 48; baseline 0.0000 -10">
+<span class="ocrx_word" id="word_1_1_1" title="bbox 3 0 241 48; x_wconf 97">INVOICE</span></span></p></div></div>
+</body></html>
+"""
+_ALTO = """<?xml version="1.0" encoding="UTF-8"?>
+<alto xmlns="http://www.loc.gov/standards/alto/ns-v4#" SCHEMAVERSION="4.4">
+  <Description><MeasurementUnit>pixel</MeasurementUnit></Description>
+  <Layout>
+    <Page ID="page_1" PHYSICAL_IMG_NR="1" WIDTH="412" HEIGHT="48" PC="0.9731">
+      <PrintSpace HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
+        <TextBlock ID="block_1" HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
+          <TextLine ID="line_1_1" BASELINE="0.0,38.4 412.0,38.4" HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
+            <String ID="string_1_1_1" CONTENT="INVOICE" WC="0.97" HPOS="3" VPOS="0" WIDTH="238" HEIGHT="48" />
+          </TextLine>
+        </TextBlock>
+      </PrintSpace>
+    </Page>
+  </Layout>
+</alto>
+"""
+
+OTHER_FORMATS: dict[str, Any] = {
+    "text/plain": {"schema": {"type": "string"}, "example": "INVOICE 1042\n"},
+    "text/vnd.hocr+html": {"schema": {"type": "string"}, "example": _HOCR},
+    "text/html": {"schema": {"type": "string"}, "example": _HOCR},
+    "application/alto+xml": {"schema": {"type": "string"}, "example": _ALTO},
+    "application/xml": {"schema": {"type": "string"}, "example": _ALTO},
+    "text/xml": {"schema": {"type": "string"}, "example": _ALTO},
+    "application/pdf": {"schema": _BINARY},
+}

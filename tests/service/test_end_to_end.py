@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pypdfium2
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageChops, ImageDraw, ImageFont
@@ -196,3 +197,37 @@ def test_the_command_line_reads_pages(tmp_path: Path) -> None:
     assert (first["turn"], second["turn"]) == (0, 180)
     refused = CliRunner().invoke(cli.app, ["read", "--page", "--charset", "0123", str(tmp_path)])
     assert refused.exit_code == 2 and "--charset" in refused.stderr
+
+
+def test_a_letter_becomes_a_searchable_pdf_over_http_and_on_the_command_line(
+    client: TestClient, tmp_path: Path
+) -> None:
+    (tmp_path / "letter.png").write_bytes(encode(letter()))
+    letter().convert("RGB").save(
+        tmp_path / "two.pdf", save_all=True, append_images=[letter().convert("RGB")], resolution=200.0
+    )
+    for name, pages in (("letter.png", 1), ("two.pdf", 2)):
+        data = (tmp_path / name).read_bytes()
+        response = client.post(
+            "/recognize", content=data, params={"mode": "page"}, headers={"accept": "application/pdf"}
+        )
+        assert response.status_code == 200, response.text
+        target = tmp_path / f"new-{name}.pdf"
+        result = CliRunner().invoke(
+            cli.app, ["read", "--page", "--format", "pdf", str(tmp_path / name), "--output", str(target)]
+        )
+        assert (result.exit_code, result.stderr) == (0, "")
+        for made in (response.content, target.read_bytes()):
+            with pypdfium2.PdfDocument(made) as document:
+                assert len(document) == pages
+                for page in document:
+                    text = page.get_textpage()
+                    assert text.get_text_range().split("\r\n") == LETTER
+                    search = text.search("order")
+                    index, count = search.get_next()
+                    left, _, _, top = (side * 200 / 72 for side in text.get_charbox(index))
+                    ink = 40 + ImageFont.load_default(28).getlength("Thank you for your ")
+                    assert (left, page.get_height() * 200 / 72 - top) == pytest.approx((ink, 120), abs=14)
+                    assert count == len("order")
+                    search.close()
+                    text.close()
