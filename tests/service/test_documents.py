@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,25 +106,33 @@ def pdf_of(*objects: bytes) -> bytes:
     return data + head + table + end
 
 
-def nested_drawings(depth: int, copies: int) -> bytes:
-    """A PDF whose page holds a drawing so many times, which holds another so many times, and so on."""
+def nested_drawings(depth: int, innermost: bytes) -> bytes:
+    """A PDF whose page holds ten drawings, each of which holds ten, and so on, down to the innermost."""
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>>>"
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page]
     for number in range(4, 4 + depth):
-        inner = b" ".join([b"/F Do"] * copies) if number < 3 + depth else b"0 0 9 9 re f"
-        form = b"/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F %d 0 R>>>>" % (number + 1)
-        objects.append(b"<<%b/Length %d>>\nstream\n%b\nendstream" % (form, len(inner), inner))
+        drawing = zlib.compress(b"/F Do " * 10 if number < 3 + depth else innermost)
+        head = b"/Filter/FlateDecode/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F %d 0 R>>>>"
+        head = head % (number + 1) + b"/Length %d" % len(drawing)
+        objects.append(b"<<%b>>\nstream\n%b\nendstream" % (head, drawing))
     return pdf_of(*objects)
 
 
-@pytest.mark.parametrize(("bound", "value"), [("SECONDS", 1), ("MEMORY", 2**28)])
-def test_a_small_pdf_that_asks_for_all_time_and_memory_gets_little_of_both(
-    monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+# Either would be drawn in the end: the one in ten times the second, the other in six times the memory.
+@pytest.mark.parametrize(
+    ("bound", "value", "data"),
+    [
+        ("SECONDS", 1, nested_drawings(4, b"0 0 m n " * 100_000)),
+        ("MEMORY", 2**28, nested_drawings(7, b"0 0 9 9 re f")),
+    ],
+    ids=["seconds", "memory"],
+)
+def test_a_small_pdf_that_asks_for_much_time_or_memory_gets_little(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: int, data: bytes
 ) -> None:
-    assert decode_page(nested_drawings(3, 10), 0, LIMITS).width == 275
-    monkeypatch.setattr(f"service.documents.{bound}", value)
-    data = nested_drawings(12, 10)
+    assert decode_page(nested_drawings(3, b"0 0 9 9 re f"), 0, LIMITS).width == 275
     assert len(data) < 3000 and page_count(data, 50) == 1
+    monkeypatch.setattr(f"service.documents.{bound}", value)
     with pytest.raises(Undecodable, match="too long or too much"):
         decode_page(data, 0, LIMITS)
 
