@@ -42,8 +42,8 @@ def text_of(number: int) -> str:
 
 
 def picture(number: int, fault: Fault = Fault.NONE, width: int = 40) -> bytes:
-    """A PNG file of a number and a fault, ``width`` pixels wide, at least five."""
-    pixels = np.full((32, width), 200, np.uint8)
+    """A PNG file of a number and a fault, ``width`` pixels wide, at least five; on its head it is a faultless 0."""
+    pixels = np.zeros((32, width), np.uint8)
     pixels[0, :5] = [fault, *number.to_bytes(4, "big")]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -96,11 +96,11 @@ async def exchange(port: int, sent: Request) -> bytes | None:
     try:
         writer.write(sent.head)
         body = sent.body if sent.leaves is None else sent.body[: int(len(sent.body) * min(1.0, sent.leaves))]
-        step = 200 if sent.slow else len(body) + 1
+        step = 100 if sent.slow else len(body) + 1
         for start in range(0, len(body), step):
             writer.write(body[start : start + step])
             await writer.drain()
-            await asyncio.sleep(0.002 * sent.slow)
+            await asyncio.sleep(0.02 * sent.slow)  # in all, longer than a server that does not wait takes to end
         if sent.leaves is not None:
             await asyncio.sleep(max(0.0, sent.leaves - 1.0))
             return None

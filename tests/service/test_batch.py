@@ -206,27 +206,32 @@ def test_equal_images_get_equal_answers_alone_and_in_any_batch(client: TestClien
         assert {(one["text"], one["confidence"]) for one in results} == {(alone["text"], alone["confidence"])}
 
 
+def streaming(app: Any, send: Callable[[Any], Any]) -> asyncio.Task[None]:
+    """A request for a stream of two images, begun, whose answer goes to ``send``."""
+    messages = [{"type": "http.request", "body": json.dumps(as_json(("a", grey(1)), ("b", grey(2)))).encode()}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    headers = [(b"content-type", b"application/json"), (b"accept", b"application/x-ndjson")]
+    path = "/recognize/batch"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    return asyncio.create_task(app({**scope, "headers": headers, "asgi": {"version": "3.0"}}, receive, send))
+
+
 def test_a_stream_that_nobody_takes_does_not_keep_its_room(make_client: Callable[..., TestClient]) -> None:
     """An ASGI server waits in ``send`` while the client's window is shut."""
     app: Any = make_client().app
-    body = json.dumps(as_json(("a", grey(1)), ("b", grey(2)))).encode()
 
     async def scenario() -> tuple[int, int]:
         shut = asyncio.Event()
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive() -> Any:
-            return messages.pop() if messages else await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body":
                 shut.set()
                 await asyncio.Event().wait()
 
-        headers = [(b"content-type", b"application/json"), (b"accept", b"application/x-ndjson")]
-        path = "/recognize/batch"
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
-        request = asyncio.create_task(app({**scope, "headers": headers, "asgi": {"version": "3.0"}}, receive, send))
+        request = streaming(app, send)
         await shut.wait()
         while app.state.engine.load[0]:
             await asyncio.sleep(0.001)
@@ -236,3 +241,20 @@ def test_a_stream_that_nobody_takes_does_not_keep_its_room(make_client: Callable
         return load
 
     assert asyncio.run(scenario()) == (0, 0)
+
+
+def test_a_stream_whose_client_left_before_its_beginning_does_not_keep_its_room(
+    make_client: Callable[..., TestClient],
+) -> None:
+    app: Any = make_client().app
+    admitted = []
+
+    async def scenario() -> None:
+        async def send(message: Any) -> None:
+            admitted.append(app.state.engine.load[0])
+            raise OSError("the client is gone")
+
+        await asyncio.wait([streaming(app, send)])
+
+    asyncio.run(scenario())
+    assert admitted[0] == 2 and app.state.engine.load[:2] == (0, 0)

@@ -98,6 +98,17 @@ def test_who_does_not_come_to_the_point_is_shown_out(
         assert statuses(everything(connection)) in ([], [200])
 
 
+def test_who_does_not_come_to_the_point_a_second_time_is_shown_out_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.3)
+    with serve() as port, connect(port) as connection:
+        connection.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert statuses(connection.recv(65536)) == [200]
+        connection.sendall(b"GET /heal")  # which ends the bound on the silence between two requests
+        assert everything(connection).count(b"HTTP/1.1") == 0
+
+
 def test_a_head_that_trickles_in_is_cut_off(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.3)
     with serve() as port, connect(port) as connection, pytest.raises(ConnectionError):
