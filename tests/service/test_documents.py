@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from service.documents import decode_page, page_count
 from service.errors import ImageTooLarge, Undecodable, UnsupportedImage
 from service.files import document_length
 from service.images import ImageLimits
+from tests.campaigns.documents import pdf_of, stream
 from tests.service.test_pages import post
 
 LIMITS = ImageLimits(max_pixels=50_000_000, max_side=32_768, max_aspect=500)
@@ -94,27 +94,13 @@ def test_a_page_as_large_as_a_house_is_refused_before_it_is_drawn() -> None:
         decode_page(saved("PDF"), 0, ImageLimits(max_pixels=1000, max_side=100, max_aspect=500))
 
 
-def pdf_of(*objects: bytes) -> bytes:
-    """A PDF of these objects, numbered from 1, the first its catalogue."""
-    data, places = b"%PDF-1.7\n", []
-    for number, content in enumerate(objects, 1):
-        places.append(len(data))
-        data += b"%d 0 obj\n%b\nendobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    end = b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(data))
-    return data + head + table + end
-
-
 def nested_drawings(depth: int, innermost: bytes) -> bytes:
     """A PDF whose page holds ten drawings, each of which holds ten, and so on, down to the innermost."""
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>>>"
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page]
     for number in range(4, 4 + depth):
-        drawing = zlib.compress(b"/F Do " * 10 if number < 3 + depth else innermost)
-        head = b"/Filter/FlateDecode/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F %d 0 R>>>>"
-        head = head % (number + 1) + b"/Length %d" % len(drawing)
-        objects.append(b"<<%b>>\nstream\n%b\nendstream" % (head, drawing))
+        head = b"/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F %d 0 R>>>>" % (number + 1)
+        objects.append(stream(head, b"/F Do " * 10 if number < 3 + depth else innermost, packed=True))
     return pdf_of(*objects)
 
 
