@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
 import socket
 import warnings
@@ -11,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from PIL import _imaging
 
 from service.engine import Engine
 from service.logs import log_config
@@ -26,6 +28,7 @@ def run(app: FastAPI, settings: Settings) -> int:
     engine: Engine = app.state.engine
     # What Pillow finds odd in a file is answered to whoever sent it; on standard error it would break the JSON lines.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    _hush_libtiff()
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -42,6 +45,12 @@ def run(app: FastAPI, settings: Settings) -> int:
     if not server.started:
         return EXIT_NOT_STARTED
     return EXIT_MODEL_FAILED if server.failed else 0
+
+
+def _hush_libtiff() -> None:
+    """Keep libtiff from writing what it thinks of a file, line by line, to standard error itself."""
+    with contextlib.suppress(AttributeError, OSError):  # where it is a part of Pillow itself it cannot be reached
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 class _DrainingServer(uvicorn.Server):

@@ -132,9 +132,18 @@ def test_a_lost_device_ends_the_process_with_an_error(start: Callable[..., Servi
     assert service.process.wait(30) == 1
 
 
+def broken_tiff() -> bytes:
+    """A file whose decoder, a library that knows nothing of our log, has a complaint of its own."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(buffer, "TIFF", compression="tiff_lzw")
+    data = buffer.getvalue()
+    return data[:100] + bytes(500) + data[600:]
+
+
 def test_the_log_is_json_line_by_line(start: Callable[..., Service]) -> None:
     service = start()
     service.post(bitmap(5))
+    assert service.post(broken_tiff()).status_code == 422
     service.process.send_signal(signal.SIGTERM)
     _, errors = service.process.communicate(timeout=30)
     lines = [json.loads(line) for line in errors.splitlines()]
