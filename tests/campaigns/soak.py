@@ -43,7 +43,7 @@ def request(random: Random, pictures: list[bytes]) -> tuple[bytes, bool]:
     kind = random.random()
     picture = random.choice(pictures)
     if kind < 0.1:
-        picture = picture[: random.randrange(len(picture))]
+        picture = picture[: random.randrange(1, len(picture))]
     headers = "X-Request-Timeout: 0.001\r\n" if kind > 0.95 else ""
     if 0.1 < kind < 0.25:
         content_type, body = multipart([random.choice(pictures) for _ in range(random.randint(1, 32))])
