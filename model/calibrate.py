@@ -1,4 +1,6 @@
-"""Confidences that mean what they say: the temperature, fitted on lines in typefaces that training never saw.
+"""What is measured once after training, on lines in typefaces that it never saw: temperature and ranges.
+
+With the temperature, confidences mean what they say; with the ranges, the network runs in 8-bit integers.
 
 Temperature scaling after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), applied to the
 probability of the whole string, since that is what callers are told.
@@ -17,7 +19,10 @@ import torch
 from model import ctc
 from model.charset import Charset
 from model.checkpoint import load_model, save
+from model.fused import fold_normalisation
 from model.metrics import reliability
+from model.preprocess import Image, scale, to_tensor, windows
+from model.quantised import Range, measure_ranges
 from model.reader import Reader
 from model.synth.scene import Sample
 
@@ -87,14 +92,34 @@ def _decoded(reader: Reader, samples: Sequence[Sample]) -> list[Group]:
     ]
 
 
-def with_temperature(weights: Path, temperature: float, out: Path) -> None:
-    """Writes the checkpoint `weights` to `out` with another temperature and nothing else changed.
+def ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:
+    """What the tensors inside the network of a checkpoint span while it reads rendered samples.
+
+    Raises:
+        CheckpointError: `weights` cannot be used.
+        ValueError: no samples.
+    """
+    model, _ = load_model(weights)
+    by_width: defaultdict[int, list[Image]] = defaultdict(list)
+    for sample in samples:
+        for _, window in windows(model.config, scale(model.config, sample.image)):
+            by_width[window.shape[1]].append(window)
+    batches = [
+        to_tensor(images[first : first + BATCH])
+        for images in by_width.values()
+        for first in range(0, len(images), BATCH)
+    ]
+    return measure_ranges(fold_normalisation(model), batches)
+
+
+def calibrated(weights: Path, temperature: float, spans: Sequence[Range], out: Path) -> None:
+    """Writes the checkpoint `weights` to `out` with another temperature and other ranges, and nothing else changed.
 
     Raises:
         CheckpointError: `weights` cannot be used.
     """
     model, _ = load_model(weights)
-    model.config = dataclasses.replace(model.config, temperature=temperature)
+    model.config = dataclasses.replace(model.config, temperature=temperature, ranges=tuple(spans))
     save(model, out)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ class ModelConfig:
     of the backbone, `hidden` is the width of one LSTM direction, `temperature` divides the logits
     before a confidence is taken from them (1 = uncalibrated). `stretch` is how much wider than tall
     images are scaled: a column of logits covers 4 pixels, and narrow letters need more columns.
+    `ranges` are what the tensors between the convolutions span, for arithmetic in 8-bit integers;
+    empty where nobody has measured them.
     """
 
     alphabet: str = DEFAULT_ALPHABET
@@ -35,6 +38,7 @@ class ModelConfig:
     lstm_layers: int = 2
     temperature: float = 1.0
     stretch: float = 1.2
+    ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.height % 8:
@@ -47,6 +51,9 @@ class ModelConfig:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         if self.stretch <= 0:
             raise ValueError(f"stretch must be positive, not {self.stretch}")
+        if not all(math.isfinite(low) and math.isfinite(high) and low <= 0 <= high and low < high
+                   for low, high in self.ranges):  # fmt: skip
+            raise ValueError("ranges must be finite, and hold 0 and more than that")
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""
@@ -63,5 +70,8 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() - known:
             raise ValueError("the model configuration has fields that this version does not know")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**values)
+        return cls(**{name: _tuples(value) for name, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

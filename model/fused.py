@@ -56,6 +56,11 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def keep_kernels() -> None:
+    """Has oneDNN keep `KERNELS` of them, unless the environment says otherwise; too late once it has made one."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+
+
 class Fused:
     """A `CRNN` whose normalisations are folded away, for inference on a CPU.
 
@@ -64,13 +69,13 @@ class Fused:
     """
 
     def __init__(self, model: CRNN) -> None:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))  # read at the first kernel's making
+        keep_kernels()
         stem, *rest = (layer for layer in model.backbone if isinstance(layer, nn.Conv2d | ResidualBlock))
         assert isinstance(stem, nn.Conv2d)
         self._stem = _Convolution(stem)
         self._blocks = [_Block(block) for block in rest if isinstance(block, ResidualBlock)]
         self._pool, self._head = model.pool, model.head
-        self._lstm = _Lstm(model.lstm)
+        self._lstm = Recurrent(model.lstm)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         # A picture of one channel has no order of channels to go by, and the sums below need this one.
@@ -128,7 +133,7 @@ class _Block:
         return self._second.add_to(x if self._shortcut is None else self._shortcut(x), y)
 
 
-class _Lstm:
+class Recurrent:
     """A bidirectional LSTM over `(T, B, C)`.
 
     Never with a batch of one: for that oneDNN takes another kernel, which rounds bfloat16 elsewhere,

@@ -18,6 +18,7 @@ from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
 from model.fused import Fused, fold_normalisation, multiplies_bfloat16
 from model.preprocess import Image
+from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
 
 # Scaled pixels per forward pass. On a CPU 128 words of 128 x 32 pixels, whose widest layer is some
@@ -27,7 +28,7 @@ GPU_PIXELS = 8 * CPU_PIXELS
 
 PASSES = (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # images in a forward pass
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 # A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
 ON_SIDE = 1.5
@@ -64,11 +65,12 @@ class Reader:
     ) -> None:
         """Take over `model`, which is changed: its normalisations are folded into its convolutions.
 
-        `precision` is one of `PRECISIONS`; `auto` takes bfloat16 where the processor multiplies it
-        faster than float32.
+        `precision` is one of `PRECISIONS`: `int8` does the convolutions in 8-bit integers, and the rest
+        in bfloat16 where the processor multiplies it faster than float32. `auto` takes the first of
+        int8, bfloat16 and float32 for which processor and weights are made.
 
         Raises:
-            ValueError: another precision.
+            ValueError: another precision, or one that is impossible here.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
@@ -76,16 +78,21 @@ class Reader:
         self.revision = revision
         self.device = torch.device(device)
         self._charset = Charset(model.config.alphabet)
-        if precision == "auto":
-            precision = "bfloat16" if multiplies_bfloat16(self.device) else "float32"
-        self.precision = precision
-        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        # Converted once: autocast would convert the weights again for every batch.
-        self._model = fold_normalisation(model.eval()).to(self.device, self._dtype)
+        self.precision = _chosen(precision, model, self.device)
+        half = self.precision == "bfloat16" or (self.precision == "int8" and multiplies_bfloat16(self.device))
+        self._dtype = torch.bfloat16 if half else torch.float32
+        self._model = fold_normalisation(model.eval()).to(self.device)
         convert_conv2d_weight_memory_format(self._model, torch.channels_last)
+        self._run: Callable[[torch.Tensor], torch.Tensor] = self._model
         with torch.inference_mode():
-            fast = type(model) is CRNN and fused.available(self.device, self._dtype)  # a subclass computes otherwise
-            self._run: Callable[[torch.Tensor], torch.Tensor] = Fused(self._model) if fast else self._model
+            if self.precision == "int8":
+                self._run = Quantised(self._model, model.config.ranges, self._dtype)
+            # Converted once: autocast would convert the weights again for every batch.
+            self._model.to(self._dtype)
+            # A subclass computes otherwise.
+            if self.precision != "int8" and type(model) is CRNN and fused.available(self.device, self._dtype):
+                self._run = Fused(self._model)
+        self._input = torch.float32 if self.precision == "int8" else self._dtype
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
 
     def read(
@@ -247,7 +254,7 @@ class Reader:
             yield index, _Found(best, tuple(others))
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        images = images.to(self._input).contiguous(memory_format=torch.channels_last)
         if self.device.type == "cpu":
             return self._run(images).float()
         # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
@@ -290,6 +297,20 @@ class Reader:
         others.pop(text, None)
         wanted = list(others.items())[: asked.alternatives] if asked else []
         return Reading(text, decoded.confidence, weakest, kept, tuple(Alternative(*other) for other in wanted))
+
+
+def _chosen(precision: str, model: CRNN, device: torch.device) -> str:
+    """`precision`, or the best that processor and weights are made for; raises `ValueError` for an impossible one."""
+    integers = multiplies_int8(device) and type(model) is CRNN  # a subclass computes otherwise
+    if precision == "auto":
+        if integers and model.config.ranges:
+            return "int8"
+        return "bfloat16" if multiplies_bfloat16(device) else "float32"
+    if precision == "int8" and not integers:
+        raise ValueError(f"precision int8 needs a processor with VNNI or AMX, and {device} here has neither")
+    if precision == "int8" and not model.config.ranges:
+        raise ValueError("precision int8 needs weights with ranges: linewise calibrate measures them")
+    return precision
 
 
 def _turns(shape: Sequence[int]) -> tuple[int, ...]:

@@ -56,9 +56,9 @@ class Settings(BaseSettings):
     device: str | None = Field(
         default=None, description="Torch device, such as cpu or cuda:0; chosen by itself when unset."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto",
-        description="Arithmetic of the network; auto takes bfloat16 where the processor has instructions for it.",
+        description="Arithmetic of the network; auto takes the fastest that the processor has instructions for.",
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Largest request body, in bytes.")
     upload_timeout: float = Field(

@@ -139,24 +139,28 @@ def bench(
 
 def calibrate(
     weights: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint to calibrate.")],
-    out: Annotated[Path, typer.Argument(help="Checkpoint to write: the same with another temperature.")],
-    samples: Annotated[int, typer.Option(min=100, help="Rendered samples to fit the temperature on.")] = 3000,
+    out: Annotated[Path, typer.Argument(help="Checkpoint to write: the same with other temperature and ranges.")],
+    samples: Annotated[int, typer.Option(min=100, help="Rendered samples to measure on.")] = 3000,
     seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 1,
     device: DeviceOption = None,
 ) -> None:
-    """Fit the temperature of the confidences on samples in typefaces that are kept out of training."""
+    """Fit the temperature of the confidences, and measure the ranges for 8-bit integers.
+
+    Both on samples in typefaces that are kept out of training.
+    """
     need_training_extra()
     from model import CheckpointError
     from model import load as load_weights
-    from model.calibrate import fit_temperature, with_temperature
+    from model.calibrate import calibrated, fit_temperature, ranges
     from model.synth.fonts import find_faces
     from model.synth.scene import Renderer
 
     try:
         reader = load_weights(weights, device)
         renderer = Renderer([face for face in find_faces() if face.held_out], seed)
-        temperature = fit_temperature(reader, [renderer.sample(index) for index in range(samples)])
-        with_temperature(weights, temperature, out)
+        drawn = [renderer.sample(index) for index in range(samples)]
+        temperature = fit_temperature(reader, drawn)
+        calibrated(weights, temperature, ranges(weights, drawn), out)
     except (CheckpointError, RuntimeError, OSError) as error:
         fail(str(error), 1)
     typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f}")

@@ -1,4 +1,4 @@
-"""The temperature: found where confidences match, written without touching anything else."""
+"""The temperature, found where confidences match, and the ranges; both written without touching anything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.calibrate import Group, fit_temperature, surprise, with_temperature
+from model.calibrate import Group, calibrated, fit_temperature, ranges, surprise
 from model.checkpoint import load_model, save
 from model.config import ModelConfig
 from model.crnn import CRNN
@@ -54,11 +54,22 @@ def test_no_samples_fit_nothing() -> None:
         fit_temperature(Sure(0.9), [])  # type: ignore[arg-type]
 
 
-def test_only_the_temperature_changes(network: CRNN, tmp_path: Path) -> None:
+def test_only_temperature_and_ranges_change(network: CRNN, tmp_path: Path) -> None:
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     save(network, old)
-    with_temperature(old, 1.7, new)
+    spans = ranges(old, SAMPLES[:20])
+    calibrated(old, 1.7, spans, new)
     before, after = load_model(old)[0], load_model(new)[0]
-    assert (before.config.temperature, after.config.temperature) == (1.0, 1.7)
+    assert (before.config.temperature, before.config.ranges) == (1.0, ())
+    assert (after.config.temperature, after.config.ranges) == (1.7, spans)
     for name, tensor in before.state_dict().items():
         assert torch.equal(tensor, after.state_dict()[name])
+
+
+def test_ranges_are_measured_at_every_width(network: CRNN, tmp_path: Path) -> None:
+    save(network, tmp_path / "weights.safetensors")
+    wide = Sample(np.random.default_rng(0).integers(0, 256, (32, 4000), dtype=np.uint8), "a", "sign")
+    spans = ranges(tmp_path / "weights.safetensors", [*SAMPLES[:5], wide])
+    assert all(low <= 0 < high for low, high in spans)
+    with pytest.raises(ValueError, match="without images"):
+        ranges(tmp_path / "weights.safetensors", [])

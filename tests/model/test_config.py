@@ -12,7 +12,15 @@ from model.config import WIDTH_LADDER, ModelConfig
 
 
 def test_a_configuration_survives_json() -> None:
-    config = ModelConfig(alphabet="aé“", height=40, widths=(32, 64), hidden=7, temperature=1.25, stretch=1.1)
+    config = ModelConfig(
+        alphabet="aé“",
+        height=40,
+        widths=(32, 64),
+        hidden=7,
+        temperature=1.25,
+        stretch=1.1,
+        ranges=((-0.5, 1.0), (0.0, 2.5)),
+    )
     assert ModelConfig.from_json(config.to_json()) == config
     assert "\n" not in config.to_json()
 
@@ -28,6 +36,9 @@ def test_a_configuration_survives_json() -> None:
         {"widths": (32, 50)},
         {"temperature": 0.0},
         {"stretch": 0.0},
+        {"ranges": ((0.0, 0.0),)},
+        {"ranges": ((1.0, 2.0),)},
+        {"ranges": ((0.0, float("inf")),)},
     ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
 from model.fused import fold_normalisation, multiplies_bfloat16
+from model.quantised import measure_ranges, multiplies_int8
 from model.reader import join, pass_sizes, turned
 from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
@@ -111,12 +112,16 @@ def talkative(network: CRNN) -> Reader:
     return Reader(network)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_answers_do_not_depend_on_batch_mates(precision: str) -> None:
     if precision == "bfloat16" and not multiplies_bfloat16("cpu"):
         pytest.skip("this processor has no instructions for bfloat16")
+    if precision == "int8" and not multiplies_int8("cpu"):
+        pytest.skip("this processor has no instructions for sums of 8-bit products")
     # Channel counts of a real network: oneDNN has other kernels for tiny ones.
     network = small_network(0, ModelConfig(stem=16, channels=(16, 32, 32, 64), blocks=(1, 1, 1, 1), hidden=64))
+    spans = measure_ranges(fold_normalisation(copy.deepcopy(network)), [torch.randn(8, 1, 32, 256)])
+    network.config = dataclasses.replace(network.config, ranges=spans)
     with torch.no_grad():
         network.head.weight *= 20
     talkative = Reader(network, precision=precision)
@@ -229,7 +234,7 @@ def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
 
 
 def test_an_unknown_precision_is_refused(network: CRNN) -> None:
-    with pytest.raises(ValueError, match="one of auto, float32, bfloat16"):
+    with pytest.raises(ValueError, match="one of auto, float32, bfloat16, int8"):
         Reader(network, precision="float16")
 
 
