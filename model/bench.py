@@ -136,10 +136,11 @@ def scaling(reader: Reader, images: Sequence[Image], threads: int, rounds: int) 
 def matrix_rate(dtype: torch.dtype, device: torch.device | str, size: int = 1024, repeats: int = 10) -> float:
     """Multiplications of matrices that the machine does, in GMAC/s: what a network could reach at best."""
     left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    multiply = torch._int_mm if dtype is torch.int8 else torch.matmul  # sums of bytes do not fit into bytes
     best = math.inf
     for _ in range(repeats):
         started = time.perf_counter()
-        float((left @ right)[0, 0])  # waits for an accelerator
+        float(multiply(left, right)[0, 0])  # waits for an accelerator
         best = min(best, time.perf_counter() - started)
     return size**3 / best / 1e9
 

@@ -110,8 +110,7 @@ def bench(
         fail("--scale reads a folder: name one", 2)
     results: list[Any]
     if folder is None:
-        dtype = torch.bfloat16 if reader.precision == "bfloat16" else torch.float32
-        rate = matrix_rate(dtype, reader.device)
+        rate = matrix_rate(getattr(torch, reader.precision), reader.device)
         complain(f"the machine multiplies matrices at {rate:.0f} GMAC/s in {reader.precision}")
         results = by_width(reader, reader.config.widths)
         typer.echo(speed_table(results, rate))

@@ -89,8 +89,9 @@ def test_threads_share_the_images_and_lose_none(bar_reader: Reader, monkeypatch:
     assert found.threads == 3 and found.least <= found.factor <= found.most
 
 
-def test_the_matrix_rate_is_positive() -> None:
-    assert matrix_rate(torch.float32, "cpu", size=64, repeats=2) > 0
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_the_matrix_rate_is_positive(dtype: torch.dtype) -> None:
+    assert matrix_rate(dtype, "cpu", size=64, repeats=2) > 0
 
 
 def test_the_speed_of_every_width_and_batch(bar_reader: Reader) -> None:
