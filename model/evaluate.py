@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from model import metrics
 from model.preprocess import Image as Pixels
+from model.reader import turned
 from model.reading import Reading
 
 Metric = Literal["folded", "ci", "exact"]
@@ -38,6 +39,9 @@ class LineReader(Protocol):
     def read(self, images: Sequence[Pixels]) -> list[Reading]:
         """The reading of each image, in order."""
 
+    def probabilities(self, images: Sequence[Pixels], texts: Sequence[str], *, ignore_case: bool) -> list[float]:
+        """How probable it is that each image says its text."""
+
 
 class DatasetError(ValueError):
     """A folder cannot be evaluated; the message is one line that says why."""
@@ -53,7 +57,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was read in a sample, and how surely, in [0, 1]."""
+    """What was read in a sample, and how surely, in [0, 1].
+
+    Where case does not count, the confidence is that of the text in any case.
+    """
 
     sample: Sample
     text: str
@@ -67,7 +74,8 @@ class SetResult:
     `cer` counts case and spaces, and typographic quotes, apostrophes and dashes as their ASCII
     forms on both sides. Where labels are in upper case whatever the picture shows, `ci` is the
     column to look at. `ece` is the expected calibration error of the confidences, in percent, taking
-    the set's own metric for right. `images_per_s` counts the reader's work on decoded images only.
+    the set's own metric for right; where that ignores case, a doubt between C and c is none.
+    `images_per_s` counts the reader's work on decoded images only.
     """
 
     name: str
@@ -132,7 +140,7 @@ def evaluate(
     Raises:
         DatasetError: the folder has no usable labels, or an image cannot be opened.
     """
-    samples = read_labels(folder)[:limit]
+    samples, name = read_labels(folder)[:limit], Path(folder).resolve().name
     answers: list[Answer] = []
     seconds = 0.0
     for first in range(0, len(samples), BATCH):
@@ -141,9 +149,13 @@ def evaluate(
         started = time.perf_counter()
         readings = reader.read(images)
         seconds += time.perf_counter() - started
-        answers += (Answer(s, r.text, r.confidence) for s, r in zip(batch, readings, strict=True))
+        sure = [reading.confidence for reading in readings]
+        if own_metric(name) != "exact":
+            views = [turned(image, reading.turn) for image, reading in zip(images, readings, strict=True)]
+            sure = reader.probabilities(views, [reading.text for reading in readings], ignore_case=True)
+        answers += (Answer(s, r.text, c) for s, r, c in zip(batch, readings, sure, strict=True))
         advance(len(batch))
-    return summarise(Path(folder).resolve().name, answers, seconds)
+    return summarise(name, answers, seconds)
 
 
 def summarise(name: str, answers: Sequence[Answer], seconds: float) -> SetResult:

@@ -1,5 +1,6 @@
 """The recogniser as everyone uses it: pictures of lines in, text with confidences out."""
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ GPU_PIXELS = 8 * CPU_PIXELS
 PASSES = (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # images in a forward pass
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
+LEAST = 1e-30  # of a posterior whose logarithm is taken
 
 # A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
 ON_SIDE = 1.5
@@ -173,6 +176,36 @@ class Reader:
             for indexes, logits in self._logits(images, [0] * len(images)):
                 found.update(zip(indexes, logits, strict=True))
         return [found[index] for index in range(len(images))]
+
+    def probabilities(self, images: Sequence[Image], texts: Sequence[str], *, ignore_case: bool = False) -> list[float]:
+        """How probable it is, in [0, 1], that each picture says its text: whether a line is what it should be.
+
+        Straight and typographic quotes count as the same, as in `read`, and with `ignore_case` small
+        and capital letters too. A character that the model cannot write makes it 0.
+
+        Raises:
+            ValueError: as `read`, or not as many texts as images.
+        """
+        if len(texts) != len(images):
+            raise ValueError(f"{len(texts)} texts for {len(images)} images")
+
+        def plain(characters: str) -> list[str]:
+            return [c.lower() if ignore_case else c for c in characters.translate(STRAIGHT)]
+
+        known = plain(self._charset.alphabet)
+        classes = {character: number for number, character in enumerate(dict.fromkeys(known), start=1)}
+        merged = torch.tensor([ctc.BLANK, *(classes[character] for character in known)])
+        found = []
+        for text, logits in zip(texts, self.logits(images), strict=True):
+            if not classes.keys() >= set(plain(text)):
+                found.append(0.0)
+                continue
+            each = (logits.cpu() / self.config.temperature).softmax(dim=-1)  # (T, C)
+            together = torch.zeros(len(each), len(classes) + 1).index_add_(1, merged, each)
+            ids = [classes[character] for character in plain(text)]
+            (total,) = ctc.string_log_probs(together.clamp_min(LEAST).log()[None], [ids])
+            found.append(min(1.0, math.exp(total)))
+        return found
 
     def posteriors(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """What the network holds probable where in one image, for explanations.

@@ -42,6 +42,11 @@ class BrightnessReader:
         found = (READ[10 * round(float(image.mean()) / 10)] for image in images)
         return [Reading(text, confidence, confidence, ()) for text, confidence in found]
 
+    def probabilities(self, images: Sequence[Pixels], texts: Sequence[str], *, ignore_case: bool) -> list[float]:
+        """Surer by a tenth of the rest where case does not count."""
+        assert [reading.text for reading in self.read(images)] == list(texts)
+        return [r.confidence + 0.1 * (1 - r.confidence) * ignore_case for r in self.read(images)]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -60,6 +65,14 @@ def test_the_figures_of_a_set(folder: Path) -> None:
     assert (result.folded, result.ci, result.exact) == (75.0, 25.0, 25.0)
     assert result.cer == pytest.approx(100 * (0 + 5 + 0 + 6) / (7 + 5 + 5 + 7))
     assert result.images_per_s > 0
+
+
+def test_confidences_ignore_case_where_the_metric_does(folder: Path) -> None:
+    plain = [answer.confidence for answer in evaluate(BrightnessReader(), folder).answers]
+    assert plain == [confidence for _, confidence in READ.values()]
+    scene = folder.rename(folder.parent / "scene_signs")
+    surer = [answer.confidence for answer in evaluate(BrightnessReader(), scene).answers]
+    assert surer == pytest.approx([c + 0.1 * (1 - c) for c in plain])
 
 
 def test_a_limit_takes_the_first_images(folder: Path) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import model
 
 FOLDER = Path(model.__file__).parent
-CORE = {"charset", "config", "preprocess", "crnn", "fused", "ctc", "beam", "checkpoint", "reading", "reader"}
+CORE = {
+    "charset", "config", "preprocess", "crnn", "fused", "quantised", "ctc", "beam", "checkpoint", "reading", "reader",
+}  # fmt: skip
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
 
 

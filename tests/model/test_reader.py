@@ -233,6 +233,30 @@ def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
     assert isinstance(ctc.greedy(torch.zeros(1, 2, 3))[0].confidence, float)
 
 
+def test_the_probability_of_what_was_read_is_its_confidence(talkative: Reader) -> None:
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (32, width), dtype=np.uint8) for width in (90, 200, 400)]
+    readings = talkative.read(images, typographic_quotes=True)
+    assert len({reading.text for reading in readings}) > 1
+    texts = [reading.text for reading in readings]
+    as_read, any_case = talkative.probabilities(images, texts), talkative.probabilities(images, texts, ignore_case=True)
+    for reading, exactly, loosely in zip(readings, as_read, any_case, strict=True):
+        assert exactly == pytest.approx(reading.confidence, abs=1e-3)
+        assert exactly - 1e-6 <= loosely <= 1
+    swapped = talkative.probabilities(images, [text.swapcase() for text in texts], ignore_case=True)
+    assert swapped == pytest.approx(any_case)
+    assert sum(talkative.probabilities(images[:1] * 2, ["one", "another"])) < 1
+
+
+def test_what_cannot_be_written_is_improbable(bar_reader: Reader) -> None:
+    image = row_of(3)
+    text = bar_reader.read([image])[0].text
+    assert bar_reader.probabilities([image, image], [text, "中"])[1] == 0
+    assert bar_reader.probabilities([image], [text])[0] > 0.5
+    with pytest.raises(ValueError, match="1 texts for 2 images"):
+        bar_reader.probabilities([image, image], [text])
+
+
 def test_an_unknown_precision_is_refused(network: CRNN) -> None:
     with pytest.raises(ValueError, match="one of auto, float32, bfloat16, int8"):
         Reader(network, precision="float16")
