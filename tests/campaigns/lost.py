@@ -5,8 +5,8 @@
 starts a service around a recogniser that fails on demand and sends it requests in every form: whole and broken, given
 up half-way, sent and taken slowly, with failures in each stage. Every so often the model's thread is killed in the
 middle of it, and a new process takes over. It fails when a request that arrived got no answer, an incomplete or a wrong
-one, or that of another; when the gauges of the service do not return to 0; and when its log holds a key, a text, a
-file's name or a picture.
+one, or that of another; when the gauges of the service do not return to 0, or it waits in the end for a request that is
+gone; and when its log holds a key, a text, a file's name or a picture.
 """
 
 from __future__ import annotations
@@ -240,12 +240,13 @@ def run(requests: int, kills: int, seed: int, clients: int, log: Path) -> dict[s
         finally:
             process.terminate()
             process.wait(PATIENCE)
-    leaks = leaked(log.read_bytes())
+    written = log.read_bytes()
+    leaks, waited = leaked(written), written.count(b"did not end within")
     return {
         "requests": requests, "kills": kills, "outcomes": dict(sorted(account.outcomes.items())),
         "lost": sorted(lost), "wrong": account.wrong[:20], "gauges_not_zero": not_zero, "exits": exits,
-        "in_the_log": leaks,
-        "failed": bool(lost or account.wrong or not_zero or leaks) or any(code != 1 for code in exits),
+        "in_the_log": leaks, "ends_that_waited_for_nobody": waited,
+        "failed": bool(lost or account.wrong or not_zero or leaks or waited) or any(code != 1 for code in exits),
     }  # fmt: skip
 
 
