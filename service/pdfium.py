@@ -17,6 +17,7 @@ import contextlib
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -46,6 +47,8 @@ def main(task: str, memory: str, seconds: str, *arguments: str) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # where memory ends all the same, this goes before the service does; Linux only
+        Path("/proc/self/oom_score_adj").write_text("1000")
     import pypdfium2
 
     document = pypdfium2.PdfDocument(sys.stdin.buffer.read())
