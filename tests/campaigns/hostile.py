@@ -172,7 +172,7 @@ async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: P
     numbers = iter(range(inputs))
     statuses: Counter[int] = Counter()
     wrong: list[str] = []
-    slowest = 0.0
+    slowest = (0.0, 0)  # seconds, number
     memory: list[float] = []
 
     async def client() -> None:
@@ -200,7 +200,8 @@ async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: P
     await asyncio.gather(*(client() for _ in range(clients)))
     half = memory[len(memory) // 2 :]
     return {
-        "inputs": inputs, "statuses": dict(sorted(statuses.items())), "slowest_s": round(slowest, 2),
+        "inputs": inputs, "statuses": dict(sorted(statuses.items())), "slowest_s": round(slowest[0], 2),
+        "slowest": slowest[1],
         "memory_mb": [round(memory[0]), round(half[0]), round(memory[-1])] if memory else [], "wrong": wrong[:20],
     }  # fmt: skip
 
