@@ -13,7 +13,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from model import beam, ctc, fused, preprocess
 from model.beam import Decoding, Lexicon
-from model.charset import STRAIGHT, Charset
+from model.charset import BLANK, STRAIGHT, Charset
 from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
@@ -194,7 +194,7 @@ class Reader:
 
         known = plain(self._charset.alphabet)
         classes = {character: number for number, character in enumerate(dict.fromkeys(known), start=1)}
-        merged = torch.tensor([ctc.BLANK, *(classes[character] for character in known)])
+        merged = torch.tensor([BLANK, *(classes[character] for character in known)])
         found = []
         for text, logits in zip(texts, self.logits(images), strict=True):
             if not classes.keys() >= set(plain(text)):
@@ -388,7 +388,7 @@ def load(
 
     Raises:
         CheckpointError: the weights are missing, damaged or do not fit.
-        ValueError: a precision that there is not.
+        ValueError: a precision that there is not, or that weights or processor cannot do.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, revision = load_model(DEFAULT_PATH if path is None else path)

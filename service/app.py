@@ -120,7 +120,10 @@ def open_page_finder(reader: LineReader) -> PageFinder | None:
 
 
 def load_reader(settings: Settings) -> LineReader:
-    """Load the recogniser that the settings name. Raises ``model.CheckpointError``."""
+    """Load the recogniser that the settings name.
+
+    Raises ``model.CheckpointError``, and ``ValueError`` for a precision that weights or processor cannot do.
+    """
     import model
 
     return model.load(settings.weights, settings.device, settings.precision)

@@ -34,13 +34,13 @@ def settings_from(**given: object) -> Settings:
 
 
 def open_reader(settings: Settings) -> LineReader:
-    """The recogniser; a checkpoint that cannot be used ends the program with one line."""
+    """The recogniser; a checkpoint or a precision that cannot be used ends the program with one line."""
     from model import CheckpointError
     from service.app import load_reader
 
     try:
         return load_reader(settings)
-    except CheckpointError as error:
+    except (CheckpointError, ValueError) as error:
         fail(str(error), 1)
 
 

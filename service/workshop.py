@@ -45,7 +45,8 @@ def evaluate(
     from model.evaluate import as_json, error_sheet, evaluate_all, markdown, open_image, outcomes, surest_errors
     from model.preprocess import grey
 
-    reader = open_reader(settings_from(device=device, weights=weights))
+    # The recogniser of this package, which can do more than a service asks of one.
+    reader: Any = open_reader(settings_from(device=device, weights=weights))
     results, problems = evaluate_all(reader, folders, limit)
     if results:
         typer.echo(markdown(results))

@@ -94,9 +94,12 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (1, f"linewise: no images in {tmp_path}\n")
 
 
-def test_an_unusable_checkpoint_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [CheckpointError, ValueError])
+def test_what_cannot_be_loaded_is_one_line(
+    error: type[Exception], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(settings: object) -> Any:
-        raise CheckpointError("weights/x: not a checkpoint")
+        raise error("weights/x: not a checkpoint")
 
     monkeypatch.setattr("service.app.load_reader", broken)
     for arguments in (("read", folder), ("serve",)):
