@@ -22,7 +22,7 @@ DPI = 200  # at which PDFium draws: small print is 20 pixels high
 POINTS = 72  # in an inch, the unit of a PDF's sizes
 
 # What one page may cost, far above what an honest one does; whoever sends more is told that it cannot be drawn.
-MEMORY = 2**29  # bytes, beside those of the picture itself: a colour scan at 600 dpi takes a fifth
+MEMORY = 2**29  # bytes, beside those of the picture: five times the pixels of a colour scan at 600 dpi
 SECONDS = 10  # of the processor
 PATIENCE = 60  # seconds altogether, on a machine that has other things to do
 

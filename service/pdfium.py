@@ -1,7 +1,8 @@
 """The program that ``documents`` opens PDF with: a file on standard input, an answer on standard output, and the end.
 
-A PDF of two kilobytes can ask PDFium for hours and for all memory there is, and nothing in the library stops it. So it
-runs in a process of its own, with bounds that the system keeps. It is started as a file, and imports nothing of ours.
+In a PDF of two kilobytes each further level of drawings in drawings takes PDFium ten times the time and memory of the
+one before, and we found nothing in the library that stops it. So it runs in a process of its own, with bounds that the
+system keeps. It is started as a file, and imports nothing of ours.
 
     pdfium.py count BYTES SECONDS
     pdfium.py draw BYTES SECONDS PAGE SCALE MAX_PIXELS MAX_SIDE
