@@ -188,7 +188,7 @@ async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: P
             except TimeoutError:
                 status = -1
             taken = time.monotonic() - started
-            slowest = max(slowest, taken)
+            slowest = max(slowest, (taken, number))
             statuses[status] += 1
             if status not in ALLOWED:
                 kept.mkdir(parents=True, exist_ok=True)
