@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from service import answers, formats, searchable
-from service.access import Client, charge, charge_one, identify
+from service.access import charge, identify, identify_and_charge
 from service.batch import BatchRun
 from service.engine import Engine, State, in_time
 from service.errors import PROBLEM_JSON, request_id_of
@@ -62,20 +62,19 @@ _NOT_ACCEPTABLE: dict[int | str, dict[str, Any]] = {
 _UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "No, and `status` says why"}}
 
 
-async def _engine(request: Request) -> Engine:  # async: a plain function would be sent through a thread pool
+# Called by the routes themselves: each dependency takes FastAPI a twentieth of a request.
+def _engine(request: Request) -> Engine:
     engine = request.app.state.engine
     assert isinstance(engine, Engine)
     return engine
 
 
-async def _settings(request: Request) -> Settings:
+def _settings(request: Request) -> Settings:
     settings = request.app.state.settings
     assert isinstance(settings, Settings)
     return settings
 
 
-EngineOf = Annotated[Engine, Depends(_engine)]
-SettingsOf = Annotated[Settings, Depends(_settings)]
 OptionsInQuery = Annotated[QueryOptions, Query()]
 Timeout = Annotated[
     float | None,
@@ -88,7 +87,7 @@ Timeout = Annotated[
     ),
 ]
 
-recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify), Depends(charge_one)])
+recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify_and_charge)])
 service = APIRouter(tags=["service"])
 
 
@@ -106,8 +105,6 @@ async def recognize(
     request: Request,
     response: Response,
     query: OptionsInQuery,
-    engine: EngineOf,
-    settings: SettingsOf,
     timeout: Timeout = None,
 ) -> RecognizeResponse | Response:
     """Send one image: as the multipart field `file`, as the bare bytes, or in JSON.
@@ -120,6 +117,7 @@ async def recognize(
     are the pictures with the text over them, to be found and copied but not seen.
     """
     started = time.monotonic()
+    engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
     form, media_type = formats.negotiated(",".join(request.headers.getlist("accept")))
     if form is Format.PDF:
@@ -172,9 +170,6 @@ async def _written(
 async def recognize_batch(
     request: Request,
     query: OptionsInQuery,
-    engine: EngineOf,
-    settings: SettingsOf,
-    client: Client,
     timeout: Timeout = None,
 ) -> BatchResponse | Response:
     """Send several images as multipart fields `files` or in JSON; all are admitted, or none.
@@ -183,13 +178,14 @@ async def recognize_batch(
     summary ends the stream. Otherwise one document holds them in the order of the request.
     """
     started = time.monotonic()
+    engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(deadline)
     upload = await receive_many(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
     decoding = await engine.decoding(options)
     request.state.images = len(upload.items)
-    charge(request, client, len(upload.items) - 1)
+    charge(request, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
     run = BatchRun(engine, ticket, upload.items, options, decoding, request.scope, started)
     if NDJSON in request.headers.get("accept", ""):
@@ -205,24 +201,26 @@ async def recognize_batch(
     responses={401: _PROBLEMS[401], 503: _PROBLEMS[503]},
     dependencies=[Depends(identify)],
 )
-async def models(engine: EngineOf) -> ModelList:
+async def models(request: Request) -> ModelList:
     """The model's name, the hash of its weights and the device it runs on."""
-    reader = engine.reader
+    reader = _engine(request).reader
     return ModelList(models=[ModelCard(id=reader.model_id, revision=reader.revision, device=str(reader.device))])
 
 
 @service.get("/healthz/live", summary="Is the process of any use", response_model=Health, responses=_UNHEALTHY)
 @service.get("/v2/health/live", include_in_schema=False)
-async def live(engine: EngineOf) -> Response:
+async def live(request: Request) -> Response:
     """200 while a restart would not help; 503 once the model has failed or is stuck."""
+    engine = _engine(request)
     stuck = not engine.alive and engine.state is not State.FAILED
     return _health(engine.alive, "live", "stuck" if stuck else engine.state.value)
 
 
 @service.get("/healthz/ready", summary="Does it take requests", response_model=Health, responses=_UNHEALTHY)
 @service.get("/v2/health/ready", include_in_schema=False)
-async def ready(engine: EngineOf) -> Response:
+async def ready(request: Request) -> Response:
     """200 once the model is loaded and warm; 503 before, after a failure, when nearly full and while shutting down."""
+    engine = _engine(request)
     return _health(engine.ready, "ready", engine.state.value)
 
 
