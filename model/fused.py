@@ -1,13 +1,15 @@
 """The network as it is run: normalisations folded away and, on a CPU, in oneDNN's fused kernels.
 
-There, convolution, sum and ReLU are one pass, and the LSTM's weights are laid out once. The operators
+There, convolution, sum and ReLU are one pass, the LSTM's weights are laid out once, and small batches
+share its steps. The operators
 are those that `torch.compile` emits for a CPU. Called directly they need no C++ compiler on the user's
 machine and no seconds of compiling for each width.
 """
 
 import itertools
 import os
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -19,9 +21,10 @@ from model.crnn import CRNN, ResidualBlock
 # make the others anew each time: 6 ms for a pass that takes 10.
 KERNELS = 2048
 WIDTHS = 14  # for so many, the layout for a single picture is kept: 60 MB in bfloat16
+TOGETHER = 4  # pictures of several widths in a step of the LSTM; more gain nothing and wait for the widest
 LSTM_MODE = 2  # of the recurrent operator: 0 to 3 are ReLU, tanh, LSTM, GRU
 
-Network = TypeVar("Network", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def multiplies_bfloat16(device: torch.device | str) -> bool:
@@ -32,7 +35,7 @@ def multiplies_bfloat16(device: torch.device | str) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def fold_normalisation(model: Network) -> Network:
+def fold_normalisation(model: Module) -> Module:
     """Fold each batch normalisation into the convolution declared right before it, in place.
 
     The function computed stays the same up to rounding and takes two passes over memory less per layer.
@@ -61,11 +64,29 @@ def keep_kernels() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
+class Network(Protocol):
+    """A network that computes several batches of pictures at once."""
+
+    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Float `(B, 1, H, W)` each, of any widths -> logits `(B, W / 4, classes)` each."""
+
+
+class Plain:
+    """Any module as it is, one batch after the other."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """As `Network`."""
+        return [self._model(images) for images in batches]
+
+
 class Fused:
     """A `CRNN` whose normalisations are folded away, for inference on a CPU.
 
-    Float `(B, 1, H, W)` of the network's own dtype -> logits `(B, W / 4, classes)`, as the network
-    itself computes them up to rounding. The weights are copied.
+    It computes what the network itself computes, up to rounding, in the network's own dtype. The
+    weights are copied.
     """
 
     def __init__(self, model: CRNN) -> None:
@@ -74,17 +95,19 @@ class Fused:
         assert isinstance(stem, nn.Conv2d)
         self._stem = _Convolution(stem)
         self._blocks = [_Block(block) for block in rest if isinstance(block, ResidualBlock)]
-        self._pool, self._head = model.pool, model.head
-        self._lstm = Recurrent(model.lstm)
+        self._pool, self._read = model.pool, Recurrent(model.lstm, model.head)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """As `Network`."""
+        return self._read([self._columns(images) for images in batches])
+
+    def _columns(self, images: torch.Tensor) -> torch.Tensor:
         # A picture of one channel has no order of channels to go by, and the sums below need this one.
         x = self._stem(images, "relu").contiguous(memory_format=torch.channels_last)
         for block in self._blocks:
             x = block(x)
         columns: torch.Tensor = self._pool(x)  # (B, C, T)
-        logits: torch.Tensor = self._head(self._lstm(columns.permute(2, 0, 1).contiguous()))  # (T, B, classes)
-        return logits.transpose(0, 1)
+        return columns
 
 
 class _Convolution:
@@ -134,53 +157,67 @@ class _Block:
 
 
 class Recurrent:
-    """A bidirectional LSTM over `(T, B, C)`.
+    """A bidirectional LSTM and the layer of logits behind it: columns `(B, C, T)` -> logits `(B, T, classes)`.
 
-    Never with a batch of one: for that oneDNN takes another kernel, which rounds bfloat16 elsewhere,
-    and the same picture would get another confidence alone than in company.
+    A step of the LSTM takes as long for one picture as for three, so that small batches of several
+    widths take their steps together, side by side. Each picture is read from its own end to its
+    beginning, not from that of the widest, so that its answer does not depend on its company. In
+    bfloat16 nothing is read alone: oneDNN takes another kernel for that, which rounds elsewhere.
     """
 
-    def __init__(self, lstm: nn.LSTM) -> None:
-        self._hidden = lstm.hidden_size
+    def __init__(self, lstm: nn.LSTM, head: nn.Module) -> None:
+        self._hidden, self._head = lstm.hidden_size, head
         self._layers = [
-            [self._packed(lstm, f"l{layer}{suffix}", bool(suffix)) for suffix in ("", "_reverse")]
-            for layer in range(lstm.num_layers)
+            [self._packed(lstm, f"l{layer}{suffix}") for suffix in ("", "_reverse")] for layer in range(lstm.num_layers)
         ]
 
-    def _packed(self, lstm: nn.LSTM, name: str, reverse: bool) -> list[torch.Tensor]:
+    def _packed(self, lstm: nn.LSTM, name: str) -> list[torch.Tensor]:
         w_input, w_hidden, b_input, b_hidden = (
             getattr(lstm, f"{kind}_{name}").detach() for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         packed: list[torch.Tensor] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(
-            w_input, w_hidden, self._hidden, reverse, True, False
+            w_input, w_hidden, self._hidden, False, True, False
         )
         return [*packed, b_input, b_hidden]
 
-    def __call__(self, columns: torch.Tensor) -> torch.Tensor:
-        count = columns.shape[1]
-        if count == 1 and columns.dtype is torch.bfloat16:
-            columns = columns.expand(-1, 2, -1).contiguous()
-        state = columns.new_zeros(1, columns.shape[1], self._hidden)
-        for directions in self._layers:
-            columns = torch.cat(
-                [
-                    torch.ops.aten.mkldnn_rnn_layer(
-                        columns,
-                        *weights,
-                        state,
-                        state,
-                        reverse,
-                        [],
-                        LSTM_MODE,
-                        self._hidden,
-                        1,
-                        True,
-                        False,
-                        False,
-                        False,
-                    )[0]
-                    for weights, reverse in zip(directions, (False, True), strict=True)
-                ],
-                dim=-1,
-            )
-        return columns[:, :count].contiguous()
+    def __call__(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        found: dict[int, torch.Tensor] = {}
+        by_width = sorted(range(len(batches)), key=lambda index: batches[index].shape[2])
+        while by_width:
+            together: list[int] = []
+            rows = 0
+            while by_width and (not together or rows + len(batches[by_width[0]]) <= TOGETHER):
+                together.append(by_width.pop(0))
+                rows += len(batches[together[-1]])
+            found.update(zip(together, self._steps([batches[index] for index in together]), strict=True))
+        return [found[index] for index in range(len(batches))]
+
+    def _steps(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        rows = sum(len(columns) for columns in batches)
+        least = 2 if batches[0].dtype is torch.bfloat16 else 1
+        places, first = [], 0
+        x = batches[0].new_zeros(max(c.shape[2] for c in batches), max(rows, least), batches[0].shape[1])  # (T, B, C)
+        for columns in batches:
+            places.append((slice(columns.shape[2]), slice(first, first + len(columns))))
+            x[places[-1]] = columns.permute(2, 0, 1)
+            first += len(columns)
+        state = x.new_zeros(1, x.shape[1], self._hidden)
+        for ahead, back in self._layers:
+            read = self._layer(x, ahead, state), _turned(self._layer(_turned(x, places), back, state), places)
+            x = torch.cat(read, dim=-1)
+        logits: torch.Tensor = self._head(x)  # (T, B, classes)
+        return [logits[place].transpose(0, 1) for place in places]
+
+    def _layer(self, x: torch.Tensor, weights: list[torch.Tensor], state: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.ops.aten.mkldnn_rnn_layer(
+            x, *weights, state, state, False, [], LSTM_MODE, self._hidden, 1, True, False, False, False
+        )[0]
+        return result
+
+
+def _turned(x: torch.Tensor, places: Sequence[tuple[slice, slice]]) -> torch.Tensor:
+    """A copy of `(T, B, C)` in which each of the places is the other way round in time."""
+    other = torch.zeros_like(x)
+    for place in places:
+        other[place] = x[place].flip(0)
+    return other

@@ -77,10 +77,7 @@ def measure_ranges(model: CRNN, batches: Iterable[torch.Tensor]) -> tuple[Range,
 
 
 class Quantised:
-    """A `CRNN` whose convolutions are done in 8-bit integers, for inference on a CPU.
-
-    Float32 `(B, 1, H, W)` -> logits `(B, W / 4, classes)` in `dtype`.
-    """
+    """A `CRNN` whose convolutions are done in 8-bit integers, for inference on a CPU, from float32 images."""
 
     def __init__(self, model: CRNN, ranges: Sequence[Range], dtype: torch.dtype) -> None:
         """Take over `model`, whose normalisations are folded away, with ranges from `measure_ranges`.
@@ -105,17 +102,19 @@ class Quantised:
             x = self._blocks[-1].result
         self._last = x
         self._dtype = dtype
-        self._pool, self._head = model.pool.to(dtype), model.head.to(dtype)
-        self._lstm = Recurrent(model.lstm.to(dtype))
+        self._pool, self._read = model.pool.to(dtype), Recurrent(model.lstm.to(dtype), model.head.to(dtype))
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """As `model.fused.Network`."""
+        return self._read([self._columns(images) for images in batches])
+
+    def _columns(self, images: torch.Tensor) -> torch.Tensor:
         x = self._stem(self._input.quantise(images), self._first, "relu")
         for block in self._blocks:
             x = block(x)
         features = x.to(self._dtype) * self._last.scale  # rectified, so that its zero is 0
         columns: torch.Tensor = self._pool(features)  # (B, C, T)
-        logits: torch.Tensor = self._head(self._lstm(columns.permute(2, 0, 1).contiguous()))  # (T, B, classes)
-        return logits.transpose(0, 1)
+        return columns
 
 
 class _Tensor:

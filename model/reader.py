@@ -17,7 +17,7 @@ from model.charset import BLANK, STRAIGHT, Charset
 from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
-from model.fused import Fused, fold_normalisation, multiplies_bfloat16
+from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
 from model.preprocess import Image
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
@@ -86,15 +86,15 @@ class Reader:
         self._dtype = torch.bfloat16 if half else torch.float32
         self._model = fold_normalisation(model.eval()).to(self.device)
         convert_conv2d_weight_memory_format(self._model, torch.channels_last)
-        self._run: Callable[[torch.Tensor], torch.Tensor] = self._model
+        self._network: fused.Network = Plain(self._model)
         with torch.inference_mode():
             if self.precision == "int8":
-                self._run = Quantised(self._model, model.config.ranges, self._dtype)
+                self._network = Quantised(self._model, model.config.ranges, self._dtype)
             # Converted once: autocast would convert the weights again for every batch.
             self._model.to(self._dtype)
             # A subclass computes otherwise.
             if self.precision != "int8" and type(model) is CRNN and fused.available(self.device, self._dtype):
-                self._run = Fused(self._model)
+                self._network = Fused(self._model)
         self._input = torch.float32 if self.precision == "int8" else self._dtype
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
 
@@ -236,7 +236,8 @@ class Reader:
         """Read one empty image of every width of the ladder, so that no request waits for set-up work."""
         with torch.inference_mode():
             for width in self.config.widths:
-                ctc.greedy(self._forward(torch.zeros(1, 1, self.config.height, width, device=self.device)))
+                (logits,) = self._forward([torch.zeros(1, 1, self.config.height, width, device=self.device)])
+                ctc.greedy(logits)
 
     def _logits(self, images: Sequence[Image], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Numbers of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done.
@@ -249,27 +250,27 @@ class Reader:
             widths[index] = scaled.shape[1]
             for start, window in preprocess.windows(self.config, scaled):
                 by_width[window.shape[1]].append(_Piece(index, start, window))
-        for pieces in by_width.values():
-            yield from self._pass(pieces, widths)
-
-    def _pass(self, pieces: list[_Piece], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """The same for pieces of one width; what was read in windows is joined."""
         unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
-        first = 0
-        for size in pass_sizes(len(pieces), self._max_pixels // pieces[0].pixels.size):
-            batch = pieces[first : first + size]
-            first += size
-            logits = self._forward(preprocess.to_tensor([p.pixels for p in batch], self.device))  # (B, T, C)
-            whole = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
-            if whole:
-                yield [batch[row].image for row in whole], logits[whole]
-            for row, piece in enumerate(batch):
-                if widths[piece.image] == piece.pixels.shape[1]:
-                    continue
-                parts = unfinished.setdefault(piece.image, [])
-                parts.append((piece.start // COLUMN, logits[row]))
-                if piece.start + piece.pixels.shape[1] == widths[piece.image]:
-                    yield [piece.image], join(unfinished.pop(piece.image))[None]
+        for passes in self._rounds(by_width):
+            batches = [preprocess.to_tensor([p.pixels for p in batch], self.device) for batch in passes]
+            for batch, logits in zip(passes, self._forward(batches), strict=True):
+                yield from _finished(batch, logits, widths, unfinished)
+
+    def _rounds(self, by_width: dict[int, list[_Piece]]) -> Iterator[list[list[_Piece]]]:
+        """The passes, each over pieces of one width, in lists that are computed at once: bounded in their pixels."""
+        passes: list[list[_Piece]] = []
+        room = self._max_pixels
+        for _, pieces in sorted(by_width.items()):
+            size = pieces[0].pixels.size
+            for count in pass_sizes(len(pieces), self._max_pixels // size):
+                if passes and count * size > room:
+                    yield passes
+                    passes, room = [], self._max_pixels
+                passes.append(pieces[:count])
+                pieces = pieces[count:]
+                room -= count * size
+        if passes:
+            yield passes
 
     def _search(
         self, images: list[int], logits: torch.Tensor, asked: Sequence[Decoding | None]
@@ -286,14 +287,14 @@ class Reader:
                 best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
             yield index, _Found(best, tuple(others))
 
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = images.to(self._input).contiguous(memory_format=torch.channels_last)
+    def _forward(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Normalised images `(B, 1, H, W)` of one width each -> float32 logits `(B, T, C)` each."""
+        taken = [images.to(self._input).contiguous(memory_format=torch.channels_last) for images in batches]
         if self.device.type == "cpu":
-            return self._run(images).float()
+            return [logits.float() for logits in self._network.logits(taken)]
         # Whole float32: the shorter products of TF32 would let an answer depend on the batch size.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            logits = self._run(images)
-        return logits.float()
+            return [logits.float() for logits in self._network.logits(taken)]
 
     def _placing(self, image: Image, scaled_width: int) -> Callable[[int], float]:
         """From a frame's first column to pixels along the width of the image."""
@@ -393,6 +394,22 @@ def load(
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, revision = load_model(DEFAULT_PATH if path is None else path)
     return Reader(model, revision, chosen, precision)
+
+
+def _finished(
+    batch: list[_Piece], logits: torch.Tensor, widths: list[int], unfinished: dict[int, list[tuple[int, torch.Tensor]]]
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Numbers of the images that a pass completes, and their logits; windows wait in `unfinished` for the others."""
+    whole = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]
+    if whole:
+        yield [batch[row].image for row in whole], logits[whole]
+    for row, piece in enumerate(batch):
+        if widths[piece.image] == piece.pixels.shape[1]:
+            continue
+        parts = unfinished.setdefault(piece.image, [])
+        parts.append((piece.start // COLUMN, logits[row]))
+        if piece.start + piece.pixels.shape[1] == widths[piece.image]:
+            yield [piece.image], join(unfinished.pop(piece.image))[None]
 
 
 def join(parts: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:

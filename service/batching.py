@@ -2,7 +2,8 @@
 
 Admission is bounded and honest: whoever cannot be answered before the deadline is refused at once, with the time after
 which it is worth another try. Admitted jobs wait in one queue per width rung, the earliest deadline first; batches grow
-by themselves while the device is busy. An exception is pinned on the one image that causes it.
+by themselves while the device is busy, and small ones take in jobs of neighbouring rungs. An exception is pinned on the
+one image that causes it.
 
 This module knows neither HTTP nor torch. Times are in seconds of the given clock; the cost of an image is its
 *columns*, the width of its rung in pixels at the model's height.
@@ -270,7 +271,8 @@ class Batcher(Generic[ReadingT]):
             if idle and self._limits.linger > 0.0:
                 self._changed.wait_for(lambda: self._queues.items >= self._limits.max_items, self._limits.linger)
             expired = self._queues.take_expired(self._clock())
-            batch = self._queues.take_most_urgent(self._limits.max_items, self._budget) if self._queues else []
+            limits, some = self._limits, bool(self._queues)
+            batch = self._queues.take_most_urgent(limits.max_items, self._budget, limits.fill) if some else []
             batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
             self._taken[name] = batch
         for job in expired:

@@ -143,7 +143,7 @@ class Engine:
         accelerated = str(reader.device) != "cpu"  # there, one thread at a time
         batcher = Batcher(
             reader,
-            replace(self._batch_limits, threads=1) if accelerated else self._batch_limits,
+            replace(self._batch_limits, threads=1, fill=1) if accelerated else self._batch_limits,
             observer=self._observer,
             is_out_of_memory=_is_out_of_memory,
             is_fatal=_is_fatal,

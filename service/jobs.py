@@ -47,12 +47,15 @@ class BatchLimits:
     """How much is read at once and how much may wait.
 
     ``threads`` is how many batches are read at the same time: one on an accelerator, on a CPU one for each core, since
-    two threads with a batch each get more done than one batch on two threads. ``linger`` is how long an idle device
+    two threads with a batch each get more done than one batch on two threads. A batch of fewer than ``fill`` images is
+    filled up from the rungs next to its own, for a reader to which several widths are dear only one by one; 1 keeps to
+    one rung. ``linger`` is how long an idle device
     waits for company, ``hang_timeout`` the longest a healthy batch may take.
     """
 
     threads: int = 1
     max_items: int = 32
+    fill: int = 1
     max_columns: int = 16_384
     max_in_flight: int = 512
     max_bytes: int = 256 * 2**20
@@ -147,12 +150,29 @@ class Queues(Generic[ReadingT]):
             self.remove(job.rung, [job])
         return expired
 
-    def take_most_urgent(self, items: int, columns: int) -> list[Job[ReadingT]]:
-        """A batch of the rung whose first job is the most urgent of all: at least one job, at most so much."""
-        rung, queue = min(self._by_rung.items(), key=lambda item: item[1][0].urgency)
-        batch = queue[: max(1, min(items, columns // rung))]
-        self.remove(rung, batch)
+    def take_most_urgent(self, items: int, columns: int, fill: int = 1) -> list[Job[ReadingT]]:
+        """A batch of the rung whose first job is the most urgent of all: at least one job, at most so much.
+
+        Fewer than ``fill`` are joined by the most urgent jobs of other rungs, the nearest rung first.
+        """
+        first = min(self._by_rung, key=lambda rung: self._by_rung[rung][0].urgency)
+        batch = self._take(first, max(1, min(items, columns // first)))
+        left = columns - first * len(batch)
+        for rung in sorted(self._by_rung, key=lambda other: abs(other - first)):
+            if len(batch) >= min(fill, items):
+                break
+            room = min(min(fill, items) - len(batch), left // rung)
+            taken = self._take(rung, max(0, room))
+            batch += taken
+            left -= rung * len(taken)
         return batch
+
+    def _take(self, rung: int, count: int) -> list[Job[ReadingT]]:
+        """The most urgent jobs of a rung."""
+        taken = self._by_rung[rung][:count]
+        if taken:
+            self.remove(rung, taken)
+        return taken
 
     def take_all(self) -> list[Job[ReadingT]]:
         """Everything."""

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         " process, and one on an accelerator whatever is set.",
     )
     batch_items: int = Field(default=32, ge=1, description="Most images that the model reads at once.")
+    batch_fill: int = Field(
+        default=8,
+        ge=1,
+        description="Images up to which a batch takes in others of similar width; 1 keeps to one width. For CPUs.",
+    )
     batch_columns: int = Field(
         default=16_384, ge=64, description="Most columns, padding included, that the model reads at once."
     )
@@ -167,6 +172,7 @@ class Settings(BaseSettings):
         return BatchLimits(
             threads=self.threads or granted_cores(),
             max_items=self.batch_items,
+            fill=self.batch_fill,
             max_columns=self.batch_columns,
             max_in_flight=self.max_in_flight,
             max_bytes=self.max_in_flight_bytes,

@@ -32,17 +32,35 @@ def test_the_logits_are_those_of_the_network(dtype: torch.dtype, shape: tuple[in
     with torch.inference_mode():
         wanted = model(images)
         fused = Fused(copy.deepcopy(model).to(dtype))
-        logits = fused(images.to(dtype).contiguous(memory_format=torch.channels_last)).float()
+        (logits,) = fused.logits([images.to(dtype).contiguous(memory_format=torch.channels_last)])
     assert logits.shape == wanted.shape
     tolerance = 1e-4 if dtype is torch.float32 else 0.05 * float(wanted.abs().max())
-    assert float((logits - wanted).abs().max()) < tolerance
+    assert float((logits.float() - wanted).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_of_other_widths_change_nothing(dtype: torch.dtype) -> None:
+    if not available(CPU, dtype):
+        pytest.skip(f"no fused kernels for {dtype} here")
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(1, 320), (2, 48), (7, 128), (1, 32), (1, 160), (1, 128), (5, 64)]
+    batches = [
+        torch.randn(count, 1, 32, width, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        for count, width in shapes
+    ]
+    with torch.inference_mode():
+        fused = Fused(folded().to(dtype))
+        for images, together in zip(batches, fused.logits(batches), strict=True):
+            (alone,) = fused.logits([images])
+            assert together.shape == alone.shape
+            assert float((together - alone).abs().max()) < 1e-5
 
 
 def test_the_input_stays_as_it_was() -> None:
     images = torch.randn(2, 1, 32, 64).contiguous(memory_format=torch.channels_last)
     before = images.clone()
     with torch.inference_mode():
-        Fused(folded())(images)
+        Fused(folded()).logits([images])
     assert torch.equal(images, before)
 
 

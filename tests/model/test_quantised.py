@@ -59,9 +59,18 @@ def test_the_logits_are_nearly_those_of_the_network(shape: tuple[int, int]) -> N
     model, images = folded(), pictures(*shape)
     with torch.inference_mode():
         wanted = model(images)
-        logits = Quantised(copy.deepcopy(model), ranges(), torch.float32)(images)
+        (logits,) = Quantised(copy.deepcopy(model), ranges(), torch.float32).logits([images])
     assert logits.shape == wanted.shape
     assert float((logits - wanted).abs().mean()) < 0.03 * float(wanted.std())
+
+
+@needed
+def test_batches_of_other_widths_change_nothing() -> None:
+    quantised = Quantised(folded(), ranges(), torch.float32)
+    batches = [pictures(count, width) for count, width in ((1, 320), (2, 48), (7, 128), (1, 32), (1, 160))]
+    with torch.inference_mode():
+        for images, together in zip(batches, quantised.logits(batches), strict=True):
+            assert float((together - quantised.logits([images])[0]).abs().max()) < 1e-5
 
 
 @needed

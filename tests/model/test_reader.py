@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -185,9 +186,9 @@ def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.Monk
     seen: list[int] = []
     forward = talkative._forward
 
-    def count(images: torch.Tensor) -> torch.Tensor:
-        seen.append(images.shape[-1])
-        return forward(images)
+    def count(batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        seen.extend(images.shape[-1] for images in batches)
+        return forward(batches)
 
     monkeypatch.setattr(talkative, "_forward", count)
     talkative.warm_up()

@@ -177,6 +177,41 @@ def test_a_batch_holds_one_rung_only(make: Make, reader: GatedReader) -> None:
     assert reader.batches[1:] == [[1, 3], [2, 4]]
 
 
+def test_a_small_batch_takes_in_jobs_of_neighbouring_rungs(make: Make, reader: GatedReader) -> None:
+    batcher = make(BatchLimits(fill=4))
+    occupy(batcher, reader)
+    widths = {1: 512, 2: 128, 3: 64, 4: 128, 5: 96, 6: 96}
+    futures = [submit(batcher, key, deadline=FAR - (key == 2), width=w) for key, w in widths.items()]
+    reader.gate.set()
+    results(futures)
+    assert reader.batches[1:] == [[2, 4, 5, 6], [1, 3]]  # of 128 columns both, then of 96, which are nearer than 64
+
+
+def test_a_full_batch_takes_nothing_in(make: Make, reader: GatedReader) -> None:
+    batcher = make(BatchLimits(fill=2))
+    occupy(batcher, reader)
+    futures = [submit(batcher, key, width=128) for key in (1, 2, 3)] + [submit(batcher, 4, width=64)]
+    reader.gate.set()
+    results(futures)
+    assert reader.batches[1:] == [[1, 2, 3], [4]]
+
+
+def test_what_is_taken_in_keeps_to_the_limits(make: Make, reader: GatedReader) -> None:
+    for limits, expected in (
+        (BatchLimits(fill=9, max_items=2), [[1, 2], [3]]),
+        (BatchLimits(fill=9, max_columns=200), [[1, 2], [3]]),
+        (BatchLimits(fill=9, max_columns=64), [[1], [2], [3]]),
+    ):
+        reader.gate.clear()
+        reader.batches.clear()
+        batcher = make(limits)
+        occupy(batcher, reader)
+        futures = [submit(batcher, key, width=width) for key, width in ((1, 128), (2, 64), (3, 64))]
+        reader.gate.set()
+        results(futures)
+        assert reader.batches[1:] == expected
+
+
 def test_the_rung_of_the_earliest_deadline_goes_first_and_the_earliest_in_it(make: Make, reader: GatedReader) -> None:
     batcher = make()
     occupy(batcher, reader)

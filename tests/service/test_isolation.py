@@ -76,7 +76,7 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             Reader,
             "_forward",
-            failing(Reader._forward, lambda self, images: any(torch.equal(row, one) for one in images)),
+            failing(Reader._forward, lambda self, batches: any(torch.equal(row, one) for b in batches for one in b)),
         )
     elif stage == "result":
         monkeypatch.setattr(
