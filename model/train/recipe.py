@@ -23,7 +23,7 @@ class Recipe:
     clip: float = 5.0
     batch_pixels: int = 8192
     largest_batch: int = 96
-    replay: int = 4
+    replay: int = 2
     easy_until: int = 50_000
     warmup: int = 200
     decay: float = 0.3

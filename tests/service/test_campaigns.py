@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.documents import decode_page, page_count
 from service.errors import BadRequest, ImageError
 from service.images import ImageLimits, decode
-from tests.campaigns import hostile, lost, restart, soak
+from tests.campaigns import hostile, lost, overload, restart, soak
 from tests.campaigns.documents import base_documents
 from tests.campaigns.faulty import picture
 from tests.campaigns.harness import PATIENCE, free_port, start
@@ -57,6 +57,22 @@ def test_memory_stays_where_it_is(tmp_path: Path) -> None:
     # back to the system late, which looks like growth in a short run; half an hour tells that apart.
     growth = account["mb_per_1000_requests"]
     assert isinstance(growth, float) and growth < 200, account
+
+
+def test_too_much_is_answered_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    port, pictures = free_port(), [picture(number) for number in range(8)]
+    process = start(port, restart.PROGRAM, tmp_path / "log", {"LINEWISE_THREADS": "1", "LINEWISE_MAX_IN_FLIGHT": "64"})
+    try:
+        peak, rounds = asyncio.run(overload.campaign(port, pictures, seconds=1.0))
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+    figures = overload.account(peak, rounds)
+    assert not figures["wrong"], figures
+    assert [each["times"] for each in figures["rounds"]] == list(overload.TIMES)
+    assert rounds[-1].report.statuses.keys() == {200, 503}, figures
+    overload.plot(peak, rounds, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
 @settings(mutation, max_examples=1000)
