@@ -113,7 +113,7 @@ def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int,
     path = np.empty(frames, np.int64)
     for frame in range(frames - 1, -1, -1):
         path[frame] = state
-        state -= came[frame, state]
+        state -= int(came[frame, state])  # of eight bits, which would not hold the states of a long line
     places = [np.flatnonzero(path == 2 * index + 1) for index in range(len(ids))]
     spans = tuple((int(place[0]), int(place[-1]) + 1) for place in places)
     peaks = (float(np.exp(scores[place, label].max())) for place, label in zip(places, ids, strict=True))

@@ -122,3 +122,13 @@ def test_a_string_without_room_is_not_aligned() -> None:
     with pytest.raises(ValueError, match="no place in 2 frames"):
         ctc.align(torch.zeros(2, 3).log_softmax(-1), (1, 1))
     assert ctc.align(torch.zeros(2, 3).log_softmax(-1), ()) == ((), ())
+
+
+def test_a_long_line_is_aligned() -> None:
+    ids = [1 + index % 5 for index in range(300)]
+    logits = torch.full((2 * len(ids), 6), -4.0)
+    logits[::2, 0] = 4.0
+    logits[torch.arange(1, 2 * len(ids), 2), torch.tensor(ids)] = 4.0
+    spans, confidences = ctc.align(logits.log_softmax(-1), ids)
+    assert [start for start, _ in spans] == list(range(1, 2 * len(ids), 2))
+    assert min(confidences) > 0.9
