@@ -228,7 +228,10 @@ class Batcher(Generic[ReadingT]):
             past = self._columns_per_item or rung
             self._columns_per_item = MEMORY * past + (1.0 - MEMORY) * rung
             self._changed.notify()
-        job.future.add_done_callback(lambda _: self._withdraw(job))
+        # By its number: a callback that held the job would be held by it, through its future, and the picture with them
+        # until Python next looks for such circles.
+        rung, number = job.rung, job.number
+        job.future.add_done_callback(lambda _: self._withdraw(rung, number))
         return job.future
 
     def _release(self, ticket: Ticket[ReadingT]) -> None:
@@ -242,13 +245,12 @@ class Batcher(Generic[ReadingT]):
             ticket.unsubmitted = 0
             self._changed.notify_all()  # after close, the thread waits for the last of these
 
-    def _withdraw(self, job: Job[ReadingT]) -> None:
+    def _withdraw(self, rung: int, number: int) -> None:
         """Forget a job that was cancelled in the queue; one that was taken out before needs nothing."""
         with self._changed:
-            if not job.queued:
-                return
-            self._queues.remove(job.rung, [job])
-        self._observer.dropped("cancelled")
+            waited = self._queues.withdraw(rung, number)
+        if waited:
+            self._observer.dropped("cancelled")
 
     # The model threads ------------------------------------------------------------------------------------------------
 

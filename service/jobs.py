@@ -143,6 +143,13 @@ class Queues(Generic[ReadingT]):
         self.items -= len(jobs)
         self.columns -= rung * len(jobs)
 
+    def withdraw(self, rung: int, number: int) -> bool:
+        """Let the job of this number go, if it still waits; whether it did."""
+        found = [job for job in self._by_rung.get(rung, ()) if job.number == number]
+        if found:
+            self.remove(rung, found)
+        return bool(found)
+
     def take_expired(self, now: float) -> list[Job[ReadingT]]:
         """All jobs whose deadline has passed."""
         expired = [job for queue in self._by_rung.values() for job in queue if job.deadline <= now]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
@@ -175,6 +177,24 @@ def test_a_batch_holds_one_rung_only(make: Make, reader: GatedReader) -> None:
     reader.gate.set()
     assert results(futures) == [1, 2, 3, 4]
     assert reader.batches[1:] == [[1, 3], [2, 4]]
+
+
+def test_a_picture_goes_with_its_answer(make: Make, reader: GatedReader) -> None:
+    batcher = make()
+    reader.gate.set()
+    gc.disable()  # what only a search for circles would free is kept for long
+    try:
+        pixels = image(3)
+        gone = weakref.ref(pixels)
+        ticket = batcher.admit(1, 10, FAR)
+        future = ticket.submit(pixels)
+        assert future.result(20).reading == 3
+        ticket.release()
+        del pixels, future, ticket
+        submit(batcher, 4).result(20)  # the thread lets go of its last batch with the next
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_small_batch_takes_in_jobs_of_neighbouring_rungs(make: Make, reader: GatedReader) -> None:
