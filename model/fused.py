@@ -1,9 +1,8 @@
 """The network as it is run: normalisations folded away and, on a CPU, in oneDNN's fused kernels.
 
 There, convolution, sum and ReLU are one pass, the LSTM's weights are laid out once, and small batches
-share its steps. The operators
-are those that `torch.compile` emits for a CPU. Called directly they need no C++ compiler on the user's
-machine and no seconds of compiling for each width.
+share its steps. The operators are those that `torch.compile` emits for a CPU. Called directly they
+need no C++ compiler on the user's machine and no seconds of compiling for each width.
 """
 
 import itertools

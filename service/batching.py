@@ -273,8 +273,9 @@ class Batcher(Generic[ReadingT]):
             if idle and self._limits.linger > 0.0:
                 self._changed.wait_for(lambda: self._queues.items >= self._limits.max_items, self._limits.linger)
             expired = self._queues.take_expired(self._clock())
-            limits, some = self._limits, bool(self._queues)
-            batch = self._queues.take_most_urgent(limits.max_items, self._budget, limits.fill) if some else []
+            batch: list[Job[ReadingT]] = []
+            if self._queues:
+                batch = self._queues.take_most_urgent(self._limits.max_items, self._budget, self._limits.fill)
             batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
             self._taken[name] = batch
         for job in expired:

@@ -308,9 +308,8 @@ class Engine:
         reader.warm_up()
         self._pages = self._open_pages(reader)
         # Everything loaded by now stays: to look through it for garbage, again and again, would stop every request
-        # for a quarter of a second. The second collection finds nothing, and that is what Python remembers: it puts
-        # off the next full one until a quarter as many objects are new.
-        gc.collect()
+        # for a quarter of a second. The collection after that finds next to nothing, and that is what Python remembers:
+        # it puts off the next full one until a quarter as many objects are new.
         gc.freeze()
         gc.collect()
         return reader
