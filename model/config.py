@@ -20,7 +20,8 @@ WIDTH_LADDER = (
 class ModelConfig:
     """Shape of the network and of its input; stored inside the checkpoint.
 
-    `height` and `widths` are pixels of the scaled grey image, `channels` and `blocks` are per stage
+    `height` and `widths` are pixels of the scaled image, `input_channels` is 2 for one along the two
+    axes of colour on which pictures vary most, 1 for a grey one; `channels` and `blocks` are per stage
     of the backbone, `hidden` is the width of one LSTM direction, `temperature` divides the logits
     before a confidence is taken from them (1 = uncalibrated). `stretch` is how much wider than tall
     images are scaled: a column of logits covers 4 pixels, and narrow letters need more columns.
@@ -31,6 +32,7 @@ class ModelConfig:
     alphabet: str = DEFAULT_ALPHABET
     height: int = 32
     widths: tuple[int, ...] = WIDTH_LADDER
+    input_channels: int = 2
     stem: int = 32
     channels: tuple[int, ...] = (32, 64, 96, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -43,6 +45,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.height % 8:
             raise ValueError(f"height must be a multiple of 8, not {self.height}")
+        if self.input_channels not in (1, 2):
+            raise ValueError(f"input_channels must be 1 or 2, not {self.input_channels}")
         if len(self.channels) != 4 or len(self.blocks) != 4:
             raise ValueError("channels and blocks must name four stages")
         if list(self.widths) != sorted(set(self.widths)) or any(w % 4 for w in self.widths):
@@ -70,6 +74,7 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() - known:
             raise ValueError("the model configuration has fields that this version does not know")
+        fields.setdefault("input_channels", 1)  # as in all checkpoints that do not say
         return cls(**{name: _tuples(value) for name, value in fields.items()})
 
 

@@ -55,13 +55,13 @@ class VerticalPool(nn.Module):
 
 
 class CRNN(nn.Module):
-    """Grey images to CTC logits: float `(B, 1, H, W)` -> `(B, W / 4, classes)`, class 0 = blank."""
+    """Normalised images to CTC logits: float `(B, C, H, W)` -> `(B, W / 4, classes)`, class 0 = blank."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         layers: list[nn.Module] = [
-            nn.Conv2d(1, config.stem, 3, 2, 1, bias=False),
+            nn.Conv2d(config.input_channels, config.stem, 3, 2, 1, bias=False),
             nn.BatchNorm2d(config.stem),
             nn.ReLU(),
         ]
@@ -104,8 +104,9 @@ def multiply_accumulates(model: CRNN, width: int) -> int:
     ]
     try:
         with torch.inference_mode():
-            weight = next(model.parameters())
-            model.eval()(torch.zeros(1, 1, model.config.height, width, device=weight.device, dtype=weight.dtype))
+            weight, config = next(model.parameters()), model.config
+            size = (1, config.input_channels, config.height, width)
+            model.eval()(torch.zeros(size, device=weight.device, dtype=weight.dtype))
     finally:
         for handle in handles:
             handle.remove()

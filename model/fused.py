@@ -67,7 +67,7 @@ class Network(Protocol):
     """A network that computes several batches of pictures at once."""
 
     def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Float `(B, 1, H, W)` each, of any widths -> logits `(B, W / 4, classes)` each."""
+        """Float `(B, C, H, W)` each, of any widths -> logits `(B, W / 4, classes)` each."""
 
 
 class Plain:

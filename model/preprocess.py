@@ -1,4 +1,4 @@
-"""An image array of any size to a grey image of the model's height and a rung's width, and to tensors."""
+"""An image array of any size to one of the model's height and channels and a rung's width, and to tensors."""
 
 import math
 from collections.abc import Sequence
@@ -21,6 +21,13 @@ SAMPLED = 4096
 
 # Of red, green and blue, as ITU-R BT.601 weighs them.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+# Which of its two directions the second axis takes: that with more red, so that a colour is always the same one.
+REDNESS = np.array([1.0, 0.0, 0.0], np.float32)
+
+# The second channel varies a tenth as much as the first in most photographs, and a fiftieth, the noise
+# of a camera, in coloured scans of black print. It is raised to the first one's spread, but not by more than this.
+RAISED = 4.0
 
 # Grey levels. Below this spread an image is noise on a flat ground and must not be blown up.
 MIN_SPREAD = 6.0
@@ -46,7 +53,23 @@ def rung(config: ModelConfig, height: int, width: int) -> int:
 
 
 def grey(image: Image) -> Image:
-    """One channel of an `(H, W)` grey or `(H, W, 3)` RGB uint8 image.
+    """One channel, uint8 `(H, W)`, of an `(H, W)` grey or `(H, W, 3)` RGB uint8 image.
+
+    That along the axis of colour on which its pixels differ most.
+
+    Raises:
+        ValueError: another dtype, shape, or an empty side.
+    """
+    return np.ascontiguousarray(principal(image, 1)[:, :, 0])
+
+
+def principal(image: Image, channels: int) -> Image:
+    """An image along the first `channels` axes of colour on which its pixels differ most, light still light.
+
+    uint8 `(H, W, channels)` of an `(H, W)` grey or `(H, W, 3)` RGB uint8 image: the principal
+    components of its colours. Red letters on green of the same lightness vanish in a plain grey
+    picture and stand out in the first of these; red letters with black sides on a white wall stand
+    out in the second. What has no colours is 0 there.
 
     Raises:
         ValueError: another dtype, shape, or an empty side.
@@ -57,41 +80,40 @@ def grey(image: Image) -> Image:
         image = image[:, :, 0]
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
         raise ValueError(f"an image must be (H, W) or (H, W, 3) and not empty, not {image.shape}")
-    return _most_varied(image) if image.ndim == 3 else image
-
-
-def _most_varied(image: Image) -> Image:
-    """An `(H, W, 3)` image along the axis of colour on which its pixels differ most, light still light.
-
-    The first principal component of its colours: red letters on green of the same lightness vanish
-    in a plain grey picture, and stand out in this one. Grey pictures stay as they are.
-    """
+    if image.ndim == 2:
+        return _beside_nothing(image, channels)
     step = max(1, math.isqrt(image.shape[0] * image.shape[1] // SAMPLED))
     colours = image[::step, ::step].reshape(-1, 3)
     if (colours[:, 0] == colours[:, 1]).all() and (colours[:, 1] == colours[:, 2]).all():  # a scan, mostly
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        return _beside_nothing(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), channels)
     covariance, _ = cv2.calcCovarMatrix(
         colours, np.empty(0), cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE, ctype=cv2.CV_64F
     )
     variances, axes = np.linalg.eigh(covariance)
     if variances[-1] < MIN_SPREAD**2:  # one colour, whose axes mean nothing
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-    axis = axes[:, -1]
-    if axis @ LUMINANCE < 0:
-        axis = -axis
-    axis = axis / np.abs(axis).sum()
-    darkest = 255 * float(np.minimum(axis, 0).sum())  # moved to 0, so that 255 levels hold all
-    return np.asarray(cv2.transform(image, np.append(axis, -darkest)[None].astype(np.float32)), np.uint8)
+        return _beside_nothing(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), channels)
+    rows = []
+    for axis, positive in zip(axes.T[::-1][:channels], (LUMINANCE, REDNESS), strict=False):
+        axis = axis if axis @ positive >= 0 else -axis
+        axis = axis / np.abs(axis).sum()
+        darkest = 255 * float(np.minimum(axis, 0).sum())  # moved to 0, so that 255 levels hold all
+        rows.append(np.append(axis, -darkest))
+    found = cv2.transform(image, np.array(rows, np.float32))
+    return np.asarray(found, np.uint8).reshape(*image.shape[:2], channels)
+
+
+def _beside_nothing(image: Image, channels: int) -> Image:
+    return cv2.merge([image, *[np.zeros_like(image)] * (channels - 1)]).reshape(*image.shape, channels)  # type: ignore[return-value]
 
 
 def scale(config: ModelConfig, image: Image) -> Image:
-    """Grey uint8 image of shape `(config.height, rung)`.
+    """uint8 image of shape `(config.height, rung, config.input_channels)`.
 
     An image that would be narrower than the first rung is not widened to it (an I would become a
     bar) but continued by its edge columns on both sides.
     """
-    single = grey(image)
-    height, width = single.shape
+    single = principal(image, config.input_channels)
+    height, width = single.shape[:2]
     target = rung(config, height, width)
     natural = max(1, round(natural_width(config, height, width)))
     inner = min(natural, target) if target == config.widths[0] else target
@@ -101,7 +123,7 @@ def scale(config: ModelConfig, image: Image) -> Image:
     if inner < target:
         left = (target - inner) // 2
         scaled = cv2.copyMakeBorder(scaled, 0, 0, left, target - inner - left, cv2.BORDER_REPLICATE)
-    return np.asarray(scaled, np.uint8)
+    return np.asarray(scaled, np.uint8).reshape(config.height, target, config.input_channels)
 
 
 def windows(config: ModelConfig, scaled: Image) -> list[tuple[int, Image]]:
@@ -114,10 +136,15 @@ def windows(config: ModelConfig, scaled: Image) -> list[tuple[int, Image]]:
 
 
 def to_tensor(scaled: Sequence[Image], device: torch.device | None = None) -> torch.Tensor:
-    """Batch of equally wide scaled images as float32 `(B, 1, H, W)`, mean 0 and spread 1 per image.
+    """Batch of equally large uint8 images, `(H, W)` or `(H, W, C)`, as float32 `(B, C, H, W)` of mean 0.
 
-    The normalisation is per image, so that faded and dark pictures look like any other.
+    The first channel has spread 1, others as much or less. The normalisation is per image, so that
+    faded and dark pictures look like any other.
     """
-    batch = torch.from_numpy(np.stack(scaled)).to(device).float()  # (B, H, W)
-    spread, mean = torch.std_mean(batch, dim=(1, 2), keepdim=True, correction=0)
-    return ((batch - mean) / spread.clamp_min(MIN_SPREAD)).unsqueeze(1)
+    batch = torch.from_numpy(np.stack(scaled)).to(device)
+    batch = batch.unsqueeze(1) if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
+    batch = batch.float()
+    spread, mean = torch.std_mean(batch, dim=(2, 3), keepdim=True, correction=0)
+    first = spread[:, :1].clamp_min(MIN_SPREAD)
+    spread = torch.cat([first, torch.maximum(spread[:, 1:], first / RAISED)], dim=1)
+    return (batch - mean) / spread

@@ -40,7 +40,7 @@ def measure_ranges(model: CRNN, batches: Iterable[torch.Tensor]) -> tuple[Range,
     """What the tensors between the convolutions span, in the order in which `Quantised` takes them.
 
     `model` is in evaluation mode and its normalisations are folded into its convolutions; `batches`
-    are normalised images `(B, 1, H, W)` of many kinds.
+    are normalised images `(B, C, H, W)` of many kinds.
 
     Raises:
         ValueError: no batches.

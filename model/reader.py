@@ -236,7 +236,8 @@ class Reader:
         """Read one empty image of every width of the ladder, so that no request waits for set-up work."""
         with torch.inference_mode():
             for width in self.config.widths:
-                (logits,) = self._forward([torch.zeros(1, 1, self.config.height, width, device=self.device)])
+                size = (1, self.config.input_channels, self.config.height, width)
+                (logits,) = self._forward([torch.zeros(size, device=self.device)])
                 ctc.greedy(logits)
 
     def _logits(self, images: Sequence[Image], widths: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -261,7 +262,8 @@ class Reader:
         passes: list[list[_Piece]] = []
         room = self._max_pixels
         for _, pieces in sorted(by_width.items()):
-            size = pieces[0].pixels.size
+            height, width = pieces[0].pixels.shape[:2]
+            size = height * width
             for count in pass_sizes(len(pieces), self._max_pixels // size):
                 if passes and count * size > room:
                     yield passes
@@ -288,7 +290,7 @@ class Reader:
             yield index, _Found(best, tuple(others))
 
     def _forward(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Normalised images `(B, 1, H, W)` of one width each -> float32 logits `(B, T, C)` each."""
+        """Normalised images `(B, C, H, W)` of one width each -> float32 logits `(B, T, C)` each."""
         taken = [images.to(self._input).contiguous(memory_format=torch.channels_last) for images in batches]
         if self.device.type == "cpu":
             return [logits.float() for logits in self._network.logits(taken)]

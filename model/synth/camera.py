@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Grey = NDArray[np.uint8]
+Picture = NDArray[np.uint8]  # `(H, W)` grey or `(H, W, 3)` RGB
 
 
 def view(
-    random: Random, image: Grey, box: tuple[int, int, int, int], strength: float
-) -> tuple[Grey, NDArray[np.float32]]:
+    random: Random, image: Picture, box: tuple[int, int, int, int], strength: float
+) -> tuple[Picture, NDArray[np.float32]]:
     """The scene from an angle: rotation, shear and perspective up to `strength` (1 = a casual photo).
 
     Returns the warped image and the four corners of `box` (left, top, right, bottom) in it, float32
@@ -45,7 +45,7 @@ def view(
     return np.asarray(warped, np.uint8), np.asarray(placed, np.float32)
 
 
-def blur(random: Random, image: Grey, strength: float) -> Grey:
+def blur(random: Random, image: Picture, strength: float) -> Picture:
     """Defocus or motion; `strength` is the largest radius relative to the height."""
     radius = strength * image.shape[0] * random.random() ** 2
     if radius < 0.3:
@@ -62,44 +62,53 @@ def blur(random: Random, image: Grey, strength: float) -> Grey:
     return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
 
 
-def resample(random: Random, image: Grey, height: int) -> Grey:
+def resample(random: Random, image: Picture, height: int) -> Picture:
     """The image at `height` rows, by one of the filters that cameras and programs use."""
     width = max(2, round(image.shape[1] * height / image.shape[0]))
     method = random.choice((cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def noise(random: Random, generator: np.random.Generator, image: Grey, strength: float) -> Grey:
+def noise(random: Random, generator: np.random.Generator, image: Picture, strength: float) -> Picture:
     """Sensor noise, fine or in blotches, `strength` = largest standard deviation in grey levels."""
     # Never so much that letters drown: a third of the spread of the picture itself.
     sigma = min(strength * random.random() ** 2, 0.35 * float(image.std()))
     if sigma < 1:
         return image
     if random.random() < 0.4:
-        height, width = image.shape
-        coarse = generator.standard_normal((height // 2 + 1, width // 2 + 1), dtype=np.float32)
+        height, width, *channels = image.shape
+        coarse = generator.standard_normal((height // 2 + 1, width // 2 + 1, *channels), dtype=np.float32)
         field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     else:
         field = generator.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(np.clip(image + sigma * field, 0, 255), np.uint8)
 
 
-def jpeg(image: Grey, quality: int) -> Grey:
+def jpeg(image: Picture, quality: int) -> Picture:
     """The image after JPEG compression at `quality` (1 to 100)."""
-    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    coloured = image.ndim == 3
+    given = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if coloured else image
+    ok, data = cv2.imencode(".jpg", given, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError("OpenCV could not encode a JPEG")
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+    found = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8)
+    return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8) if coloured else found
 
 
-def sharpen(image: Grey, amount: float) -> Grey:
+def greyed(image: Picture) -> Picture:
+    """What a camera without colours takes."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
+
+
+def sharpen(image: Picture, amount: float) -> Picture:
     """Unsharp masking with its halos, as phones and scanners apply it."""
     soft = cv2.GaussianBlur(image, (0, 0), 1.2)
     return np.asarray(cv2.addWeighted(image, 1 + amount, soft, -amount, 0), np.uint8)
 
 
-def binarise(random: Random, image: Grey) -> Grey:
+def binarise(random: Random, image: Picture) -> Picture:
     """Black and white as a scanner makes it, by a global or a local threshold."""
+    image = greyed(image)
     if random.random() < 0.7:
         low, high = np.percentile(image, (2, 98))
         threshold = low + (high - low) * random.uniform(0.4, 0.68)

@@ -9,6 +9,7 @@ import numpy as np
 from PIL.ImageFont import FreeTypeFont
 
 from model.synth import camera, ground, ink, text
+from model.synth.camera import Picture
 from model.synth.fonts import Face
 from model.synth.ground import Grey
 
@@ -53,8 +54,8 @@ def style(random: Random, kind: str) -> Style:
 
 def picture(
     random: Random, noise: np.random.Generator, hardness: float, kind: str, style: Style, face: Face, written: str
-) -> Grey:
-    """A scan, grey uint8 `(H, W)`, of a line of the document `kind` that says `written` in `face`."""
+) -> Picture:
+    """A scan, uint8 `(H, W)` or `(H, W, 3)`, of a line of the document `kind` that says `written` in `face`."""
     setting = style.setting
     if kind == "typescript" and not face.monospaced:
         setting = replace(setting, monospaced=random.random() < 0.5)
@@ -158,8 +159,10 @@ def ruled(random: Random, plane: Grey, box: tuple[int, int, int, int]) -> None:
         cv2.line(plane, (x, top - 20), (x, bottom + 20), 255, thick)
 
 
-def scanned(random: Random, noise: np.random.Generator, image: Grey, hardness: float, kind: str) -> Grey:
+def scanned(random: Random, noise: np.random.Generator, image: Grey, hardness: float, kind: str) -> Picture:
     """A line as a scanner or a screenshot delivers it."""
+    if random.random() < 0.4:
+        image = ground.tinted(random, image)
     if kind != "screen":
         image = camera.blur(random, image, 0.05 * hardness)
     low = 16 if kind == "receipt" else 22

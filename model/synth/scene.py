@@ -8,8 +8,8 @@ from random import Random
 import numpy as np
 
 from model.synth import camera, handwriting, paper, sign, text
+from model.synth.camera import Picture
 from model.synth.fonts import BOOK, RECEIPT, TYPEWRITER, Face, by_family
-from model.synth.ground import Grey
 
 # Share of each kind of picture. A line costs three times a word, so that a third of the samples is
 # half of the training's time.
@@ -18,9 +18,9 @@ KINDS = {"sign": 69, "receipt": 9, "book": 8, "typescript": 7, "screen": 2, "han
 
 @dataclass(frozen=True)
 class Sample:
-    """A drawn picture, grey uint8 `(H, W)`, with what is written in it and its kind."""
+    """A drawn picture, uint8 `(H, W)` grey or `(H, W, 3)` RGB, with what is written in it and its kind."""
 
-    image: Grey
+    image: Picture
     text: str
     kind: str
 
@@ -91,7 +91,7 @@ class Renderer:
         plain = "".join(c for c in "TEXT 1234" if c in face.characters + " ").strip()
         return face, plain, plain
 
-    def _nothing(self, random: Random, noise: np.random.Generator, hardness: float) -> Grey:
+    def _nothing(self, random: Random, noise: np.random.Generator, hardness: float) -> Picture:
         """No text, or text on its side, which is not to be taken for a 1 or an l."""
         if random.random() < 0.5:
             return sign.empty(random, noise)

@@ -19,7 +19,7 @@ def contact_sheet(samples: Iterable[Sample], path: Path, font: str, columns: int
     """
     drawn = list(samples)
     rows = -(-len(drawn) // columns)
-    page = Image.new("L", (columns * COLUMN, max(1, rows) * (ROW + CAPTION)), 255)
+    page = Image.new("RGB", (columns * COLUMN, max(1, rows) * (ROW + CAPTION)), "white")
     pen, face = ImageDraw.Draw(page), ImageFont.truetype(font, 11)
     for index, sample in enumerate(drawn):
         picture = Image.fromarray(sample.image)
@@ -27,7 +27,7 @@ def contact_sheet(samples: Iterable[Sample], path: Path, font: str, columns: int
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         x, y = index % columns * COLUMN, index // columns * (ROW + CAPTION)
         page.paste(picture.resize(size), (x, y))
-        pen.text((x, y + ROW), f"{sample.kind}: {sample.text}"[:60], fill=0, font=face)
+        pen.text((x, y + ROW), f"{sample.kind}: {sample.text}"[:60], fill="black", font=face)
     page.save(path)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 from PIL.ImageFont import FreeTypeFont
 
 from model.synth import camera, ground, ink, text
+from model.synth.camera import Picture
 from model.synth.fonts import Face
 from model.synth.ground import Grey, Plane
 
 
-def picture(random: Random, noise: np.random.Generator, hardness: float, face: Face, written: str) -> Grey:
-    """A photo, grey uint8 `(H, W)`, of a sign that says `written` in `face`; `hardness` is in [0, 1]."""
+def picture(random: Random, noise: np.random.Generator, hardness: float, face: Face, written: str) -> Picture:
+    """A photo, uint8 `(H, W)` or `(H, W, 3)`, of a sign that says `written` in `face`; `hardness` is in [0, 1]."""
     plane, box = _set(random, noise, hardness, face, written)
     image = painted(random, noise, plane, hardness)
     strength = random.choice((0.0, 0.2, 0.5, 1.0 * hardness, 2.0 * hardness, 3.0 * hardness))
@@ -85,65 +86,108 @@ def _neighbours(
     return left - gap - rim, top, right, bottom
 
 
-def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: float) -> Grey:
-    """A sign: ground, texture, gradient, and letters with outline, shadow, relief or two colours."""
-    wall, letters = ground.levels(random)
-    contrast = abs(wall - letters)
+def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: float) -> Picture:
+    """A sign: ground, texture, gradient, and letters with outline, shadow, sides, relief or two colours."""
+    wall, letters = ground.colours(random)
+    contrast = float(np.abs(wall - letters).mean())
     shape = (plane.shape[0], plane.shape[1])
-    canvas = np.full(shape, wall, np.float32)
+    canvas = np.broadcast_to(wall, (*shape, 3)).copy()
     if random.random() < 0.5 * hardness:
-        canvas += ground.field(random, noise, shape, random.choice((2, 3, 6, 16))) * min(
-            60.0, contrast * random.uniform(0.05, 0.45)
-        )
-    if random.random() < 0.07 * hardness:  # stripes, tiles, planks
-        period = random.uniform(6, 40)
-        axis = np.arange(shape[random.randrange(2)], dtype=np.float32)
-        wave = np.sign(np.sin(axis * 2 * np.pi / period)) * contrast * 0.2
-        canvas += wave[None, :] if axis.size == shape[1] else wave[:, None]
+        texture = ground.field(random, noise, shape, random.choice((2, 3, 6, 16)))
+        canvas += (texture * min(60.0, contrast * random.uniform(0.05, 0.45)))[..., None]
+    if random.random() < 0.1 * hardness:
+        _courses(random, canvas, contrast)
     if random.random() < 0.2:
         _panels(random, canvas, wall, letters)
-    alpha = plane.astype(np.float32) / 255
-    effect = random.random()
+    alpha: Plane = plane.astype(np.float32)[..., None] / np.float32(255)
     reach = max(1, round(shape[0] * random.uniform(0.015, 0.04)))
-    if effect < 0.12:  # shadow
-        moved = np.roll(alpha, (random.randint(-2, 4), random.choice((-3, -2, 2, 3, 4))), (0, 1))
-        canvas += moved * ((0.0 if letters > 128 else 255.0) - canvas) * random.uniform(0.3, 0.9)
-    elif effect < 0.22:  # outline
-        rim = cv2.dilate(alpha, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-        canvas += rim * (random.uniform(0, 255) - canvas)
+    if random.random() < 0.16:  # shadow, sharp under the sun or soft
+        away = random.choice((-1, 1)) * random.randint(1, 1 + 2 * reach)
+        moved = _moved(alpha, random.randint(-2, 1 + 2 * reach), away)
         if random.random() < 0.4:
+            soft = cv2.GaussianBlur(moved, (0, 0), random.uniform(0.5, 1.5) * reach)
+            moved = np.asarray(soft, np.float32)[..., None]
+        dark = 255.0 if letters.mean() < 40 and random.random() < 0.3 else random.uniform(0.0, 40.0)
+        canvas += moved * (dark - canvas) * random.uniform(0.3, 0.9)
+    effect = random.random()
+    if effect < 0.12:  # outline
+        rim = cv2.dilate(alpha, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[..., None]
+        canvas += rim * (ground.paint(random, random.uniform(0, 255)) - canvas)
+        if random.random() < 0.3:
             letters = wall
-    elif effect < 0.27:  # glow
-        halo = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)
+    elif effect < 0.17:  # glow
+        halo = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)[..., None]
         canvas += halo * (letters - canvas) * random.uniform(0.2, 0.6)
-    elif effect < 0.40:  # letters that stand out from a wall, which may be of their colour
-        down, right = random.choice(((1, 1), (1, -1), (1, 0), (-1, 1), (0, 1), (0, -1)))
-        sides = alpha.copy()
-        depth = reach * random.choice((1, 1, 2, 3))
-        for step in range(1, depth + 1):
-            np.maximum(sides, np.roll(alpha, (down * step, right * step), (0, 1)), out=sides)
-        canvas += sides * (random.uniform(0, 255) - canvas)
-        if random.random() < 0.25:
-            letters = wall + random.uniform(-20, 20)
-    face_level: Plane | float = letters
+    elif effect < 0.36:  # letters that stand out from a wall, which may be of their colour
+        canvas, letters = _standing(random, canvas, alpha, wall, letters, reach)
+    inner: Plane | ground.Colour = letters
     if random.random() < 0.2:  # letters with a gradient or two colours
-        face_level = letters + ground.field(random, noise, shape, 2) * min(50.0, contrast * 0.4)
-    canvas += alpha * (face_level - canvas)
+        inner = letters + (ground.field(random, noise, shape, 2) * min(50.0, contrast * 0.4))[..., None]
+    elif random.random() < 0.05 and shape[1] > 2 * shape[0]:  # a word of two colours
+        inner = np.broadcast_to(letters, (*shape, 3)).copy()
+        inner[:, random.randrange(shape[1]) :] = ground.paint(random, float(letters.mean()))
+    canvas += alpha * (inner - canvas)
     if effect > 0.95:  # relief: only the edges differ
         edges = cv2.filter2D(alpha, -1, np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]], np.float32))
-        canvas = np.full(shape, wall, np.float32) + edges * random.choice((-1, 1)) * random.uniform(30, 80)
+        canvas = wall + (edges * random.choice((-1, 1)) * random.uniform(30, 80))[..., None]
     if random.random() < 0.15 * hardness:  # glare or shade across everything
-        canvas += (ground.field(random, noise, shape, 2) - 0.2) * min(70.0, contrast * random.uniform(0.3, 0.9))
-    return np.asarray(np.clip(canvas, 0, 255), np.uint8)
+        light = ground.field(random, noise, shape, 2) - 0.2
+        canvas += (light * min(70.0, contrast * random.uniform(0.3, 0.9)))[..., None]
+    if random.random() < 0.4:  # daylight, lamps and how a camera balances them
+        canvas *= np.array([random.uniform(0.8, 1.05) for _ in range(3)], np.float32)
+    image = np.asarray(np.clip(canvas, 0, 255), np.uint8)
+    return camera.greyed(image) if random.random() < 0.15 else image
 
 
-def _panels(random: Random, canvas: Plane, wall: float, letters: float) -> None:
+def _standing(
+    random: Random, canvas: Plane, alpha: Plane, wall: ground.Colour, letters: ground.Colour, reach: int
+) -> tuple[Plane, ground.Colour]:
+    """Sides of letters that stand out from their wall, and the colour of their faces."""
+    down, right = random.choice(((1, 1), (1, -1), (1, 0), (-1, 1), (0, 1), (0, -1)))
+    sides = alpha
+    for step in range(1, reach * random.choice((1, 1, 2, 3)) + 1):
+        sides = np.maximum(sides, _moved(alpha, down * step, right * step))
+    if random.random() < 0.5:  # the same paint in the shade, or in the light
+        shade = letters * random.choice((random.uniform(0.15, 0.7), random.uniform(1.2, 1.6)))
+    else:
+        shade = ground.paint(random, random.uniform(0, 255))
+    canvas += sides * (shade - canvas)
+    if random.random() < 0.25:
+        letters = wall + random.uniform(-20, 20)
+    if random.random() < 0.2:  # a light edge around the face
+        rim = cv2.dilate(alpha, np.ones((3, 3), np.uint8))[..., None]
+        canvas += rim * (ground.paint(random, random.uniform(150, 255)) - canvas)
+    return canvas, letters
+
+
+def _moved(alpha: Plane, down: int, right: int) -> Plane:
+    return np.roll(alpha, (down, right), (0, 1))
+
+
+def _courses(random: Random, canvas: Plane, contrast: float) -> None:
+    """Stripes, planks, shutters, or bricks in bond."""
+    height, width = canvas.shape[:2]
+    period = random.uniform(6, 40)
+    strength = contrast * random.uniform(0.1, 0.35)
+    if random.random() < 0.5:
+        axis = np.arange(height if random.random() < 0.7 else width, dtype=np.float32)
+        wave = np.sign(np.sin(axis * 2 * np.pi / period)) * strength
+        canvas += wave[:, None, None] if axis.size == height else wave[None, :, None]
+        return
+    joint = random.choice((-1, 1)) * strength * 2
+    thick = max(1, round(period * 0.12))
+    for row, y in enumerate(np.arange(random.uniform(0, period), height, period)):
+        canvas[int(y) : int(y) + thick] += joint
+        for x in np.arange((row % 2) * period + random.uniform(0, 2), width, 2 * period):
+            canvas[int(y) : int(y + period), int(x) : int(x) + thick] += joint
+
+
+def _panels(random: Random, canvas: Plane, wall: ground.Colour, letters: ground.Colour) -> None:
     """Edges that are not letters: two-coloured grounds, a sign's frame, bars beside or behind the word."""
-    height, width = canvas.shape
+    height, width = canvas.shape[:2]
     # On the wall's side of the letters, so that the word stays legible on every panel.
-    level = wall + (wall - letters) * random.uniform(0.2, 1.0) if random.random() < 0.4 else (
-        wall + (letters - wall) * random.uniform(0.15, 0.5)
-    )  # fmt: skip
+    share = random.uniform(-1.0, -0.2) if random.random() < 0.4 else random.uniform(0.15, 0.5)
+    level = (wall + (letters - wall) * share).tolist()
     kind = random.random()
     if kind < 0.4:  # an edge through the ground
         x, lean = random.randrange(width), random.gauss(0, 0.5) * height
@@ -163,7 +207,7 @@ def _panels(random: Random, canvas: Plane, wall: float, letters: float) -> None:
             cv2.line(canvas, start, end, level, random.randint(1, max(2, height // 12)))
 
 
-def photographed(random: Random, noise: np.random.Generator, image: Grey, hardness: float) -> Grey:
+def photographed(random: Random, noise: np.random.Generator, image: Picture, hardness: float) -> Picture:
     """A word as a phone or a street camera delivers it."""
     image = camera.blur(random, image, 0.1 * hardness)
     height = round(math.exp(random.uniform(math.log(11 + 14 * (1 - hardness)), math.log(60))))
@@ -182,12 +226,14 @@ def empty(random: Random, noise: np.random.Generator) -> Grey:
     canvas = np.full(shape, random.uniform(0, 255), np.float32)
     canvas += ground.field(random, noise, shape, random.choice((2, 4, 12))) * random.choice((0, 10, 60))
     image = np.asarray(np.clip(canvas, 0, 255), np.uint8)
+    if random.random() < 0.5:
+        image = ground.tinted(random, image)
     if random.random() < 0.3:
         cv2.line(
             image,
             (0, random.randrange(shape[0])),
             (shape[1], random.randrange(shape[0])),
-            random.randrange(256),
+            [random.randrange(256)] * 3,
             random.randint(1, 3),
         )
     return camera.noise(random, noise, image, 25)

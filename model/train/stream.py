@@ -29,7 +29,7 @@ CHUNK = 32  # samples a message: few enough to arrive soon, enough to make the p
 
 @dataclass
 class Drawn:
-    """A scaled sample `(H, rung)`, its text, its kind, how often it was used, and its last CTC loss."""
+    """A sample scaled by `preprocess`, its text, its kind, how often it was used, and its last CTC loss."""
 
     image: Scaled
     text: str

@@ -23,7 +23,7 @@ class BarNet(CRNN):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         rows, _, height, width = images.shape
-        halves = images.reshape(rows, 2, height // 2, width // 4, 4).mean(dim=(2, 4))  # (B, 2, T)
+        halves = images[:, 0].reshape(rows, 2, height // 2, width // 4, 4).mean(dim=(2, 4))  # (B, 2, T)
         top, bottom = halves[:, 0], halves[:, 1]
         scores = torch.stack([top + bottom, -top - bottom, bottom - top, top - bottom], dim=-1)
         return 3 * scores  # (B, T, 4)

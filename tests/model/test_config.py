@@ -34,6 +34,7 @@ def test_a_configuration_survives_json() -> None:
         {"widths": (64, 32)},
         {"widths": (32, 32)},
         {"widths": (32, 50)},
+        {"input_channels": 3},
         {"temperature": 0.0},
         {"stretch": 0.0},
         {"ranges": ((0.0, 0.0),)},
@@ -44,6 +45,12 @@ def test_a_configuration_survives_json() -> None:
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         ModelConfig(**wrong)
+
+
+def test_a_configuration_that_does_not_say_is_of_grey_pictures() -> None:
+    fields = json.loads(ModelConfig().to_json())
+    del fields["input_channels"]
+    assert ModelConfig.from_json(json.dumps(fields)) == ModelConfig(input_channels=1)
 
 
 def test_an_unknown_field_is_refused() -> None:

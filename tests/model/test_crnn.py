@@ -12,32 +12,32 @@ from model.crnn import CRNN, VerticalPool, multiply_accumulates
 
 @pytest.mark.parametrize("width", [32, 48, 256])
 def test_one_column_of_logits_per_four_pixels(network: CRNN, width: int) -> None:
-    logits = network(torch.zeros(2, 1, 32, width))
+    logits = network(torch.zeros(2, 2, 32, width))
     assert logits.shape == (2, width // 4, Charset().classes)
 
 
 @pytest.mark.parametrize("height", [24, 40, 48])
 def test_other_heights_work(height: int) -> None:
     config = ModelConfig(height=height, stem=4, channels=(4, 4, 4, 4), hidden=4)
-    assert CRNN(config)(torch.zeros(1, 1, height, 64)).shape[1] == 16
+    assert CRNN(config)(torch.zeros(1, 2, height, 64)).shape[1] == 16
 
 
 def test_every_parameter_learns(network: CRNN) -> None:
     network.train()
-    network(torch.randn(2, 1, 32, 64)).square().mean().backward()
+    network(torch.randn(2, 2, 32, 64)).square().mean().backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
 
 
 def test_answers_do_not_depend_on_batch_mates(network: CRNN) -> None:
-    images = torch.randn(5, 1, 32, 64)
+    images = torch.randn(5, 2, 32, 64)
     with torch.inference_mode():
         together, alone = network(images), network(images[3:4])
     assert torch.allclose(together[3:4], alone, atol=1e-5)
 
 
 def test_context_reaches_across_the_line(network: CRNN) -> None:
-    image = torch.zeros(1, 1, 32, 64)
+    image = torch.zeros(1, 2, 32, 64)
     changed = image.clone()
     changed[..., :8] = 1.0
     with torch.inference_mode():

@@ -28,7 +28,7 @@ def test_the_logits_are_those_of_the_network(dtype: torch.dtype, shape: tuple[in
     if not available(CPU, dtype):
         pytest.skip(f"no fused kernels for {dtype} here")
     model = folded()
-    images = torch.randn(shape[0], 1, 32, shape[1])
+    images = torch.randn(shape[0], 2, 32, shape[1])
     with torch.inference_mode():
         wanted = model(images)
         fused = Fused(copy.deepcopy(model).to(dtype))
@@ -45,7 +45,7 @@ def test_batches_of_other_widths_change_nothing(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(4)
     shapes = [(1, 320), (2, 48), (7, 128), (1, 32), (1, 160), (1, 128), (5, 64)]
     batches = [
-        torch.randn(count, 1, 32, width, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        torch.randn(count, 2, 32, width, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
         for count, width in shapes
     ]
     with torch.inference_mode():
@@ -57,7 +57,7 @@ def test_batches_of_other_widths_change_nothing(dtype: torch.dtype) -> None:
 
 
 def test_the_input_stays_as_it_was() -> None:
-    images = torch.randn(2, 1, 32, 64).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(2, 2, 32, 64).contiguous(memory_format=torch.channels_last)
     before = images.clone()
     with torch.inference_mode():
         Fused(folded()).logits([images])

@@ -18,7 +18,7 @@ CONFIG = ModelConfig(stretch=1.0)
 @pytest.mark.parametrize("size", [(1, 1), (32, 100), (3, 9), (1000, 40), (61, 417), (10, 5000)])
 def test_every_image_gets_the_height_and_the_width_of_its_rung(size: tuple[int, int]) -> None:
     scaled = preprocess.scale(CONFIG, np.zeros(size, np.uint8))
-    assert scaled.shape == (CONFIG.height, preprocess.rung(CONFIG, *size))
+    assert scaled.shape == (CONFIG.height, preprocess.rung(CONFIG, *size), 2)
     assert scaled.dtype == np.uint8
 
 
@@ -35,14 +35,14 @@ def test_an_image_is_stretched_as_the_configuration_says() -> None:
     assert preprocess.rung(wider, 32, 100) == preprocess.rung(CONFIG, 32, 125) == 128
     image = np.full((32, 12), 200, np.uint8)
     image[:, 4:8] = 0
-    dark = np.flatnonzero((preprocess.scale(wider, image) < 100).all(axis=0))
+    dark = np.flatnonzero((preprocess.scale(wider, image)[..., 0] < 100).all(axis=0))
     assert len(dark) == 5 and abs(dark.mean() - 15.5) <= 1
 
 
 def test_a_narrow_image_is_continued_and_not_stretched() -> None:
     image = np.full((32, 12), 200, np.uint8)
     image[:, 4:8] = 0
-    scaled = preprocess.scale(CONFIG, image)
+    scaled = preprocess.scale(CONFIG, image)[..., 0]
     assert scaled.shape == (32, 32)
     dark = np.flatnonzero((scaled < 100).all(axis=0))
     assert len(dark) == 4 and abs(dark.mean() - 15.5) <= 1
@@ -63,6 +63,38 @@ def test_light_stays_light_whatever_the_colours() -> None:
         picture[8:24, 30:60] = dark
         grey = preprocess.grey(picture).astype(int)
         assert grey[0, 0] - grey[16, 40] > 80
+
+
+def test_sides_of_another_colour_are_told_from_the_letters_that_they_belong_to() -> None:
+    wall, letter, side = (235, 230, 225), (200, 20, 30), (45, 45, 50)
+    picture = np.full((32, 96, 3), wall, np.uint8)
+    picture[8:24, 30:60] = letter
+    picture[10:26, 60:66] = side
+    seen = preprocess.principal(picture, 2).astype(int)
+    for one, other in itertools.combinations((seen[0, 0], seen[16, 40], seen[16, 62]), 2):
+        assert np.abs(one - other).max() > 60
+    grey = seen[..., 0]
+    assert min(abs(grey[0, 0] - grey[16, 40]), abs(grey[16, 40] - grey[16, 62])) < 30  # which one channel would not do
+
+
+def test_a_picture_without_colours_has_nothing_in_the_second_channel() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (32, 64), dtype=np.uint8)
+    for picture in (grey, grey[..., None], np.stack([grey] * 3, axis=2)):
+        found = preprocess.principal(picture, 2)
+        assert np.array_equal(found[..., 0], grey) and not found[..., 1].any()
+    one_colour = np.full((32, 64, 3), (200, 30, 30), np.uint8)
+    assert not preprocess.principal(one_colour, 2)[..., 1].any()
+
+
+def test_the_second_channel_is_raised_to_the_first_but_its_noise_is_not() -> None:
+    draw = np.random.default_rng(0)
+    first = draw.integers(0, 2, (32, 64)) * 200
+    for spread, expected in ((60, 1.0), (30, 1.0), (4, 4 / 25)):
+        second = 100 + spread * draw.choice((-1, 1), (32, 64))
+        (found,) = preprocess.to_tensor([np.stack([first, second], axis=2).astype(np.uint8)])
+        assert found.shape == (2, 32, 64)
+        assert np.allclose(found.mean(dim=(1, 2)), 0, atol=1e-4)
+        assert np.allclose(found.std(dim=(1, 2), correction=0), (1.0, expected), rtol=0.05)
 
 
 def test_colour_and_grey_forms_of_one_picture_look_alike() -> None:

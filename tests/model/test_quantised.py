@@ -27,7 +27,7 @@ def folded() -> CRNN:
 
 
 def pictures(count: int, width: int) -> torch.Tensor:
-    return torch.randn(count, 1, 32, width, generator=torch.Generator().manual_seed(width))
+    return torch.randn(count, 2, 32, width, generator=torch.Generator().manual_seed(width))
 
 
 def ranges() -> tuple[Range, ...]:

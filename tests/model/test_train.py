@@ -123,7 +123,7 @@ def test_renderer_processes_deliver_samples_that_ctc_can_align() -> None:
 
 
 def test_augmentation_keeps_shape_and_scale() -> None:
-    images = torch.randn(32, 1, 32, 64)
+    images = torch.randn(32, 2, 32, 64)
     changed = augment(images, torch.Generator().manual_seed(0))
     assert changed.shape == images.shape
     assert 0.6 < float(changed.std()) < 1.5
