@@ -18,7 +18,7 @@ from model.crnn import CRNN, ResidualBlock
 
 # Kernels that oneDNN keeps. By itself it keeps 1024, those of some forty shapes of a batch, and would
 # make the others anew each time: 6 ms for a pass that takes 10.
-KERNELS = 2048
+KERNELS = 1024
 WIDTHS = 14  # for so many, the layout for a single picture is kept: 60 MB in bfloat16
 TOGETHER = 4  # pictures of several widths in a step of the LSTM; more gain nothing and wait for the widest
 LSTM_MODE = 2  # of the recurrent operator: 0 to 3 are ReLU, tanh, LSTM, GRU

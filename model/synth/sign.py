@@ -38,7 +38,7 @@ def _set(
         first = ink.draw(random, large, written[0], ink.Setting())
         rest = ink.draw(random, font, written[1:], ink.Setting(tracking=max(tracking, 0.0)))
         line = ink.beside(first, rest, round(size * (0.04 + max(tracking, 0.0))))
-    if random.random() < 0.14 * hardness and len(written) > 2:
+    if random.random() < 0.18 * hardness and len(written) > 2:
         line = ink.bend(random, line, random.uniform(0.1, 0.8))
     mask = line.mask
     if random.random() < 0.15:
@@ -53,7 +53,7 @@ def _set(
     box = (pad, pad, pad + width, pad + height)
     plane = np.zeros((height + 2 * pad, width + 2 * pad), np.uint8)
     plane[pad : pad + height, pad : pad + width] = mask
-    if random.random() < 0.25:
+    if random.random() < 0.35:
         box = _neighbours(random, font, face, plane, box)
     return plane, box
 
@@ -73,12 +73,15 @@ def _neighbours(
     left, top, right, bottom = box
     height = bottom - top
     if random.random() < 0.5:
-        gap = round(height * random.uniform(0.05, 0.3))
-        y = random.choice((top - gap - mask.shape[0], bottom + gap))
-        ground.paste(plane, mask, left + random.randint(-20, 20), y)
-        return box
+        gap = round(height * random.uniform(0.03, 0.3))
+        rim = round(gap + height * random.uniform(0.0, 0.15)) if random.random() < 0.35 else 0
+        if random.random() < 0.5:
+            ground.paste(plane, mask, left + random.randint(-20, 20), top - gap - mask.shape[0])
+            return left, top - rim, right, bottom
+        ground.paste(plane, mask, left + random.randint(-20, 20), bottom + gap)
+        return left, top, right, bottom + rim
     gap = round(height * random.uniform(0.22, 0.5))
-    rim = round(height * random.choice((0.0, random.uniform(0.0, 0.12))))
+    rim = round(height * random.choice((0.0, random.uniform(0.0, 0.12), random.uniform(0.0, 0.3))))
     if random.random() < 0.6:
         ground.paste(plane, mask, right + gap, bottom - mask.shape[0])
         return left, top, right + gap + rim, bottom
@@ -95,6 +98,9 @@ def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: f
     if random.random() < 0.5 * hardness:
         texture = ground.field(random, noise, shape, random.choice((2, 3, 6, 16)))
         canvas += (texture * min(60.0, contrast * random.uniform(0.05, 0.45)))[..., None]
+    grain = random.random() < 0.09 * hardness  # stone, asphalt, rough paint
+    if grain:
+        canvas += _grain(random, noise, shape)[..., None] * contrast * random.uniform(0.1, 0.4)
     if random.random() < 0.1 * hardness:
         _courses(random, canvas, contrast)
     if random.random() < 0.2:
@@ -126,6 +132,8 @@ def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: f
     elif random.random() < 0.05 and shape[1] > 2 * shape[0]:  # a word of two colours
         inner = np.broadcast_to(letters, (*shape, 3)).copy()
         inner[:, random.randrange(shape[1]) :] = ground.paint(random, float(letters.mean()))
+    if grain and random.random() < 0.5:
+        inner = inner + _grain(random, noise, shape)[..., None] * contrast * random.uniform(0.1, 0.3)
     canvas += alpha * (inner - canvas)
     if effect > 0.95:  # relief: only the edges differ
         edges = cv2.filter2D(alpha, -1, np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]], np.float32))
@@ -133,10 +141,29 @@ def painted(random: Random, noise: np.random.Generator, plane: Grey, hardness: f
     if random.random() < 0.15 * hardness:  # glare or shade across everything
         light = ground.field(random, noise, shape, 2) - 0.2
         canvas += (light * min(70.0, contrast * random.uniform(0.3, 0.9)))[..., None]
+    if random.random() < 0.06 * hardness:  # a lamp in a shiny surface, letters drowning towards its middle
+        canvas += _lamp(random, shape)[..., None]
     if random.random() < 0.4:  # daylight, lamps and how a camera balances them
         canvas *= np.array([random.uniform(0.8, 1.05) for _ in range(3)], np.float32)
     image = np.asarray(np.clip(canvas, 0, 255), np.uint8)
     return camera.greyed(image) if random.random() < 0.15 else image
+
+
+def _grain(random: Random, noise: np.random.Generator, shape: tuple[int, int]) -> Plane:
+    """Fine roughness, grains of one to four pixels, of spread 1."""
+    size = random.uniform(1, 4)
+    coarse = noise.standard_normal((round(shape[0] / size) + 1, round(shape[1] / size) + 1), dtype=np.float32)
+    return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _lamp(random: Random, shape: tuple[int, int]) -> Plane:
+    """The light of a lamp's reflection in grey levels, bright at some place and gone around it."""
+    rows, columns = np.arange(shape[0], dtype=np.float32)[:, None], np.arange(shape[1], dtype=np.float32)[None]
+    across, down = (shape[0] * random.uniform(0.3, 1.5) for _ in range(2))
+    distance = ((columns - random.uniform(0, shape[1])) / across) ** 2 + (
+        (rows - random.uniform(0, shape[0])) / down
+    ) ** 2
+    return np.asarray(random.uniform(80, 350) * np.exp(-distance), np.float32)
 
 
 def _standing(
