@@ -195,6 +195,8 @@ class Recurrent:
         rows = sum(len(columns) for columns in batches)
         least = 2 if batches[0].dtype is torch.bfloat16 else 1
         places, first = [], 0
+        if rows > 2:  # three cost as much as four, and a kernel less has to be made and kept
+            rows = -(-rows // TOGETHER) * TOGETHER
         x = batches[0].new_zeros(max(c.shape[2] for c in batches), max(rows, least), batches[0].shape[1])  # (T, B, C)
         for columns in batches:
             places.append((slice(columns.shape[2]), slice(first, first + len(columns))))

@@ -22,12 +22,14 @@ from model.preprocess import Image
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
 
-# Scaled pixels per forward pass. On a CPU 128 words of 128 x 32 pixels, whose widest layer is some
-# 64 MB of floats and more would only leave the caches; a GPU wants as much work as it can get.
+# Scaled pixels that are computed at once: bounds memory. On a CPU 128 words of 128 x 32 pixels; a GPU
+# wants as much work as it can get.
 CPU_PIXELS = 128 * 128 * 32
 GPU_PIXELS = 8 * CPU_PIXELS
 
-PASSES = (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # images in a forward pass
+# Scaled pixels in one pass through the convolutions of a CPU: 20 words, or a line of the longest. With more
+# nothing is gained, and shapes are met for which a kernel has to be made.
+CPU_PASS = 20 * 128 * 32
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
@@ -97,6 +99,7 @@ class Reader:
                 self._network = Fused(self._model)
         self._input = torch.float32 if self.precision == "int8" else self._dtype
         self._max_pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
+        self._pass_pixels = CPU_PASS if self.device.type == "cpu" else GPU_PIXELS
 
     def read(
         self,
@@ -264,7 +267,7 @@ class Reader:
         for _, pieces in sorted(by_width.items()):
             height, width = pieces[0].pixels.shape[:2]
             size = height * width
-            for count in pass_sizes(len(pieces), self._max_pixels // size):
+            for count in pass_sizes(len(pieces), self._pass_pixels // size):
                 if passes and count * size > room:
                     yield passes
                     passes, room = [], self._max_pixels
@@ -369,16 +372,13 @@ def _surest(readings: Sequence[Reading]) -> Reading:
 def pass_sizes(count: int, most: int) -> list[int]:
     """Into passes of how many images `count` of one width are split, none above `most` (at least 1).
 
-    Only a few sizes occur. oneDNN makes and keeps a kernel for every shape that it meets, which takes it
+    All are powers of two. oneDNN makes and keeps a kernel for every shape that it meets, which takes it
     some milliseconds and megabytes; with a pass for every number of images it would never be done.
     """
     sizes = []
     while count > 0:
-        fitting = [size for size in PASSES if size <= min(count, max(1, most))]
-        # One image alone costs nearly what two do, so rather 3 + 2 than 4 + 1.
-        size = next((s for s in reversed(fitting) if count - s != 1), fitting[-1])
-        sizes.append(size)
-        count -= size
+        sizes.append(1 << (min(count, max(1, most)).bit_length() - 1))
+        count -= sizes[-1]
     return sizes
 
 
