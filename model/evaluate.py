@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from model import metrics
 from model.preprocess import Image as Pixels
-from model.reader import turned
+from model.preprocess import turned
 from model.reading import Reading
 
 Metric = Literal["folded", "ci", "exact"]

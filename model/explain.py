@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.charset import BLANK, STRAIGHT
-from model.preprocess import Image
-from model.reader import Reader, turned
+from model.preprocess import Image, turned
+from model.reader import Reader
 from model.reading import Character, Reading
 
 NOTHING = "∅"  # how the blank is written

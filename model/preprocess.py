@@ -1,14 +1,19 @@
 """An image array of any size to one of the model's height and channels and a rung's width, and to tensors."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
+
+if TYPE_CHECKING:  # only who makes tensors needs it, and importing it takes seconds
+    import torch
 
 Image = NDArray[np.uint8]
 
@@ -28,6 +33,9 @@ REDNESS = np.array([1.0, 0.0, 0.0], np.float32)
 # The second channel varies a tenth as much as the first in most photographs, and a fiftieth, the noise
 # of a camera, in coloured scans of black print. It is raised to the first one's spread, but not by more than this.
 RAISED = 4.0
+
+# A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
+ON_SIDE = 1.5
 
 # Grey levels. Below this spread an image is noise on a flat ground and must not be blown up.
 MIN_SPREAD = 6.0
@@ -50,6 +58,23 @@ def rung(config: ModelConfig, height: int, width: int) -> int:
         if natural <= candidate * 1.04:  # up to 4 % narrower is not worth the next rung's cost
             return candidate
     return -(-round(natural) // 4) * 4
+
+
+def turns(height: int, width: int) -> tuple[int, ...]:
+    """The clockwise turns, in degrees, in which an image of this size is read."""
+    return (0, 90, 270) if height >= ON_SIDE * width > 0 else (0,)
+
+
+def turned(image: Image, turn: int) -> Image:
+    """An image `(H, W, ...)` turned clockwise by 0, 90, 180 or 270 degrees."""
+    return np.ascontiguousarray(np.rot90(image, -turn // 90)) if turn else image
+
+
+def width_bucket(config: ModelConfig, height: int, width: int) -> int:
+    """Width in pixels, at the model's height, at which an image of this size is computed."""
+    if len(turns(height, width)) > 1:  # the turned views are the most of the work
+        height, width = width, height
+    return rung(config, height, width)
 
 
 def grey(image: Image) -> Image:
@@ -141,6 +166,8 @@ def to_tensor(scaled: Sequence[Image], device: torch.device | None = None) -> to
     The first channel has spread 1, others as much or less. The normalisation is per image, so that
     faded and dark pictures look like any other.
     """
+    import torch
+
     batch = torch.from_numpy(np.stack(scaled)).to(device)
     batch = batch.unsqueeze(1) if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
     batch = batch.float()

@@ -18,7 +18,7 @@ from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
 from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
-from model.preprocess import Image
+from model.preprocess import Image, turned
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
 
@@ -34,9 +34,6 @@ CPU_PASS = 20 * 128 * 32
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 LEAST = 1e-30  # of a posterior whose logarithm is taken
-
-# A picture this many times as tall as wide may hold a line on its side, and is read turned as well.
-ON_SIDE = 1.5
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Reader:
         asked = [None] * len(images) if decodings is None else list(decodings)
         if len(asked) != len(images):
             raise ValueError(f"{len(asked)} decodings for {len(images)} images")
-        turns = [(index, turn) for index, image in enumerate(images) for turn in _turns(image.shape)]
+        turns = [(index, turn) for index, image in enumerate(images) for turn in _turns(image)]
         views = [turned(images[index], turn) for index, turn in turns]
         asked = [asked[index] for index, _ in turns]
         found: dict[int, _Found] = {}
@@ -231,9 +228,7 @@ class Reader:
 
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, at which an image of this size is computed."""
-        if len(_turns((height, width))) > 1:  # the turned views are the most of the work
-            height, width = width, height
-        return preprocess.rung(self.config, height, width)
+        return preprocess.width_bucket(self.config, height, width)
 
     def warm_up(self) -> None:
         """Read one empty image of every width of the ladder, so that no request waits for set-up work."""
@@ -352,14 +347,9 @@ def _chosen(precision: str, model: CRNN, device: torch.device) -> str:
     return precision
 
 
-def _turns(shape: Sequence[int]) -> tuple[int, ...]:
-    """The clockwise turns, in degrees, in which an image of this shape `(H, W, ...)` is read."""
-    return (0, 90, 270) if len(shape) > 1 and shape[0] >= ON_SIDE * shape[1] > 0 else (0,)
-
-
-def turned(image: Image, turn: int) -> Image:
-    """An image `(H, W, ...)` turned clockwise by 0, 90, 180 or 270 degrees."""
-    return np.ascontiguousarray(np.rot90(image, -turn // 90)) if turn else image
+def _turns(image: Image) -> tuple[int, ...]:
+    # What is no picture is turned nowhere, and told so where it is scaled.
+    return preprocess.turns(image.shape[0], image.shape[1]) if image.ndim > 1 else (0,)
 
 
 def _surest(readings: Sequence[Reading]) -> Reading:

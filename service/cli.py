@@ -27,6 +27,7 @@ from service.terminal import (
     WeightsOption,
     complain,
     fail,
+    load_model,
     need_ray,
     open_pages,
     open_reader,
@@ -76,17 +77,23 @@ def serve(
     weights: WeightsOption = None,
 ) -> None:
     """Start the HTTP service; all its settings are LINEWISE_* environment variables, options here come first."""
-    from service.app import create_app
-    from service.cores import share_cores
-    from service.server import run
+    from service.cores import granted_cores, share_cores
+    from service.model_process import ModelProcess
 
     settings = settings_from(host=host, port=port, allow_anonymous=allow_anonymous, device=device, weights=weights)
     if engine == "ray":
         _serve_on_ray(settings)
         return
-    share_cores(settings.batch_limits.threads)
-    reader = open_reader(settings)
-    code = run(create_app(settings, reader, open_pages(reader)), settings)
+    threads = settings.batch_limits.threads
+    share_cores(threads)
+    with ModelProcess(settings, threads + granted_cores()) as model:  # loading while the rest is imported here
+        from service.app import create_app
+        from service.server import run
+
+        load_model(model)
+        app = create_app(settings, model, model.pages)
+        model.when_lost(app.state.engine.lost)
+        code = run(app, settings)
     if code:
         raise typer.Exit(code)
 

@@ -21,7 +21,7 @@ from service.batching import Batcher, Ticket
 from service.cores import granted_cores
 from service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from service.images import ImageLimits, Pixels, UprightImage, decode
-from service.jobs import BatchLimits, Broken, Closed, Expired, Observer, Overloaded
+from service.jobs import BatchLimits, Broken, Closed, Expired, ModelLost, Observer, Overloaded
 from service.options import Options
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
@@ -314,6 +314,11 @@ class Engine:
         gc.collect()
         return reader
 
+    def lost(self, error: BaseException) -> None:
+        """The reader has said, from any thread, that it will never read again."""
+        log.critical("the model is lost: %s", error)
+        self._fail()
+
     def _broken(self, error: BaseException) -> None:
         log.critical("the model thread has ended", exc_info=error)
         self._fail()
@@ -359,4 +364,4 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _is_fatal(error: Exception) -> bool:
     """Whether the device is lost for this process: torch's error for a failed accelerator, which never heals."""
-    return type(error).__name__ == "AcceleratorError"
+    return isinstance(error, ModelLost) or type(error).__name__ == "AcceleratorError"

@@ -42,6 +42,10 @@ class Broken(BatchingError):
     """The model thread is gone."""
 
 
+class ModelLost(Exception):
+    """Raised by a reader that will never read again."""
+
+
 @dataclass(frozen=True)
 class BatchLimits:
     """How much is read at once and how much may wait.

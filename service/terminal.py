@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from service.engine import LineReader, PageFinder
+    from service.model_process import ModelProcess
     from service.settings import Settings
 
 DeviceOption = Annotated[
@@ -41,6 +42,16 @@ def open_reader(settings: Settings) -> LineReader:
     try:
         return load_reader(settings)
     except (CheckpointError, ValueError) as error:
+        fail(str(error), 1)
+
+
+def load_model(process: ModelProcess) -> None:
+    """Wait for a model in a process of its own; one that cannot be used ends the program with one line."""
+    from service.model_process import CannotStart
+
+    try:
+        process.load()
+    except CannotStart as error:
         fail(str(error), 1)
 
 

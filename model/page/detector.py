@@ -20,7 +20,6 @@ from torch import nn
 from model.checkpoint import CheckpointError, read_checkpoint
 from model.crnn import ResidualBlock
 
-STRIDE = 4  # pixels of the page for one cell of the map
 MULTIPLE = 32  # of which a page's sides must be multiples, the stride of the coarsest features
 
 # The package `weights` is installed beside the package `model`, and stands beside it in the repository.

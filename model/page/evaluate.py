@@ -16,7 +16,7 @@ import numpy as np
 from model.evaluate import DatasetError, open_image
 from model.metrics import character_error_rate
 from model.page.lines import Quad
-from model.page.reader import PageReading
+from model.page.reading import PageReading
 from model.preprocess import Image
 
 LABELS = "labels.json"

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.page.detector import STRIDE
 from model.preprocess import Image
+
+STRIDE = 4  # pixels of the page for one cell of the detector's map
 
 Map = NDArray[np.float32]
 Quad = NDArray[np.float32]

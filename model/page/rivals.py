@@ -11,7 +11,7 @@ import numpy as np
 from model.page.evaluate import ReadsPages
 from model.page.lines import Quad
 from model.page.order import reading_order
-from model.page.reader import PageLine, PageReading
+from model.page.reading import PageLine, PageReading
 from model.preprocess import Image
 from model.reading import Reading
 

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.page.detector import STRIDE
-from model.page.lines import SHRINK, Quad, kernel, size
+from model.page.lines import SHRINK, STRIDE, Quad, kernel, size
 
 Plane = NDArray[np.uint8]
 

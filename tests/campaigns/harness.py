@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -67,6 +68,17 @@ def service(
         process.wait(PATIENCE)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 def resident(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory of a process and its children in MB; what they share counts for each."""
+    held = 0.0
+    for one in (pid, *children(pid)):
+        with contextlib.suppress(OSError):  # a child that has ended by now
+            held += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return held

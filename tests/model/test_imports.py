@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import model
 
@@ -65,4 +68,14 @@ def test_there_are_no_circles() -> None:
 def test_the_public_names_are_these() -> None:
     lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
     pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
-    assert set(model.__all__) == lines | pages
+    elsewhere = {"ModelConfig", "Pages", "width_bucket"}  # for who has the networks in another process
+    assert set(model.__all__) == lines | pages | elsewhere
+    assert all(getattr(model, name) for name in model.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = model.Nothing
+
+
+def test_what_is_needed_beside_a_network_elsewhere_comes_without_torch() -> None:
+    names = "ModelConfig, Pages, width_bucket, Reading, FoundLine, PageReading"
+    program = f"import sys; from model import {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=FOLDER.parent, check=True, timeout=300)

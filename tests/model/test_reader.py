@@ -17,8 +17,9 @@ from model import Reader, ctc
 from model.config import ModelConfig
 from model.crnn import CRNN
 from model.fused import fold_normalisation, multiplies_bfloat16
+from model.preprocess import turned
 from model.quantised import measure_ranges, multiplies_int8
-from model.reader import join, pass_sizes, turned
+from model.reader import join, pass_sizes
 from tests.model.conftest import BAR, QUOTE, SPACE, BarNet, bars, small_network
 
 

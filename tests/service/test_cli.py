@@ -14,11 +14,36 @@ from typer.testing import CliRunner
 
 from model import CheckpointError
 from service import cli
+from service.model_process import CannotStart
+
+
+class FakeProcess:
+    """Stands where ``linewise serve`` starts a process for the model."""
+
+    pages = None
+    cannot = ""
+
+    def __init__(self, settings: object, pipes: int) -> None:
+        self.model_id, self.revision, self.device = "fake", "sha256:00", "cpu"
+
+    def load(self) -> None:
+        if self.cannot:
+            raise CannotStart(self.cannot)
+
+    def when_lost(self, tell: object) -> None:
+        """Never."""
+
+    def __enter__(self) -> FakeProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
 
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch, fake: Any) -> None:
     monkeypatch.setattr("service.app.load_reader", lambda settings: fake)
+    monkeypatch.setattr("service.model_process.ModelProcess", FakeProcess)
 
 
 @pytest.fixture
@@ -102,6 +127,7 @@ def test_what_cannot_be_loaded_is_one_line(
         raise error("weights/x: not a checkpoint")
 
     monkeypatch.setattr("service.app.load_reader", broken)
+    monkeypatch.setattr(FakeProcess, "cannot", "weights/x: not a checkpoint")
     for arguments in (("read", folder), ("serve",)):
         result = run(*arguments)
         assert (result.exit_code, result.stderr) == (1, "linewise: weights/x: not a checkpoint\n")

@@ -12,7 +12,7 @@ import pytest
 from model.evaluate import DatasetError
 from model.page.evaluate import evaluate_pages, joined, labelled_pages, matches, pages_json, pages_markdown
 from model.page.lines import Quad
-from model.page.reader import PageLine, PageReading
+from model.page.reading import PageLine, PageReading
 from model.preprocess import Image
 from model.reading import Reading
 
