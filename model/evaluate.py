@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from model import metrics
+from model.looks import seen
 from model.preprocess import Image as Pixels
 from model.preprocess import turned
 from model.reading import Reading
@@ -151,7 +152,7 @@ def evaluate(
         seconds += time.perf_counter() - started
         sure = [reading.confidence for reading in readings]
         if own_metric(name) != "exact":
-            views = [turned(image, reading.turn) for image, reading in zip(images, readings, strict=True)]
+            views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
             sure = reader.probabilities(views, [reading.text for reading in readings], ignore_case=True)
         answers += (Answer(s, r.text, c) for s, r, c in zip(batch, readings, sure, strict=True))
         advance(len(batch))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.charset import BLANK, STRAIGHT
+from model.looks import seen, spread
 from model.preprocess import Image, turned
 from model.reader import Reader
 from model.reading import Character, Reading
@@ -28,7 +29,8 @@ class RunnerUp:
 class Explanation:
     """A reading with each character's runner-up, and the posteriors it came from.
 
-    `image` is the picture as it was read, turned if its line lay on its side.
+    `image` is the picture as it was read: turned if its line lay on its side, as `model.looks` changed it
+    if a second look was surer; the characters of `reading` are in its pixels.
     `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t lies between the pixels
     `edges[t]` and `edges[t + 1]` of the picture's width.
     """
@@ -48,6 +50,8 @@ def explain(reader: Reader, image: Image) -> Explanation:
     """
     (reading,) = reader.read([image], typographic_quotes=True)
     image = turned(image, reading.turn)
+    view = seen(image, reading.look)
+    image, reading = view, spread(reading, view.shape[1] / image.shape[1])
     posteriors, edges = reader.posteriors(image)
     alphabet = [NOTHING, *reader.config.alphabet]
     runners_up = tuple(_runner_up(one, posteriors, edges, alphabet) for one in reading.characters)

@@ -18,6 +18,7 @@ from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
 from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
+from model.looks import DOUBTFUL, looks, spread
 from model.preprocess import Image, turned
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
@@ -108,9 +109,10 @@ class Reader:
         """The text of each image, in order; an image's answer does not depend on the others.
 
         `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. One that is much taller
-        than wide is also read turned to either side, and the surest text wins. `decodings`, one per
-        image, come from `decoding`; without one, an image is decoded greedily. Typographic quotes
-        become straight ones unless `typographic_quotes` is set; outer spaces are dropped.
+        than wide is also read turned to either side, and one of a word that is read with doubt as
+        `model.looks` says; the surest text wins. `decodings`, one per image, come from `decoding`;
+        without one, an image is decoded greedily. Typographic quotes become straight ones unless
+        `typographic_quotes` is set; outer spaces are dropped.
 
         Raises:
             ValueError: an array of another type or shape, or an empty one, or not as many decodings as images.
@@ -120,17 +122,38 @@ class Reader:
             raise ValueError(f"{len(asked)} decodings for {len(images)} images")
         turns = [(index, turn) for index, image in enumerate(images) for turn in _turns(image)]
         views = [turned(images[index], turn) for index, turn in turns]
-        asked = [asked[index] for index, _ in turns]
+        first = self._read(views, [asked[index] for index, _ in turns], typographic_quotes)
+        readings: list[list[Reading]] = [[] for _ in images]
+        for (index, turn), reading in zip(turns, first, strict=True):
+            readings[index].append(replace(reading, turn=turn) if turn else reading)
+        best = [_surest(several) for several in readings]
+        again = [
+            (index, look, view)
+            for index, reading in enumerate(best)
+            if reading.confidence < DOUBTFUL
+            for look, view in looks(turned(images[index], reading.turn))
+        ]
+        second = self._read([view for _, _, view in again], [asked[index] for index, _, _ in again], typographic_quotes)
+        for (index, look, view), reading in zip(again, second, strict=True):
+            if reading.confidence > best[index].confidence:
+                turn = best[index].turn
+                width = images[index].shape[0 if turn else 1]
+                best[index] = spread(replace(reading, turn=turn, look=look), width / view.shape[1])
+        return best
+
+    def _read(
+        self, views: Sequence[Image], asked: Sequence[Decoding | None], typographic_quotes: bool
+    ) -> list[Reading]:
+        """The text of each image just as it lies."""
         found: dict[int, _Found] = {}
         widths = [0] * len(views)
         with torch.inference_mode():
             for indexes, logits in self._logits(views, widths):
                 found.update(self._search(indexes, logits, asked))
-        readings: list[list[Reading]] = [[] for _ in images]
-        for number, (index, turn) in enumerate(turns):
-            reading = self._reading(found[number], views[number], widths[number], asked[number], typographic_quotes)
-            readings[index].append(replace(reading, turn=turn) if turn else reading)
-        return [_surest(several) for several in readings]
+        return [
+            self._reading(found[number], views[number], widths[number], asked[number], typographic_quotes)
+            for number in range(len(views))
+        ]
 
     def decoding(
         self,

@@ -29,7 +29,8 @@ class Reading:
     of the weakest character, or `confidence` where there is no character. `alternatives` are the
     next best texts, the likeliest first, as many as were asked for and found. `turn`, 0, 90 or 270,
     is the clockwise turn in degrees in which a line on its side was read; its characters' spans
-    are along the width of the turned image.
+    are along the width of the turned image. `look` names the second look that made it surer, as
+    `model.looks` does.
     """
 
     text: str
@@ -38,3 +39,4 @@ class Reading:
     characters: tuple[Character, ...]
     alternatives: tuple[Alternative, ...] = ()
     turn: int = 0
+    look: str = ""

@@ -1,0 +1,76 @@
+"""Second looks at the picture of a word whose reading is doubtful: closer, wider, by the other colours.
+
+What is sure is read once. A word on a wall may be cut too loosely, be narrow or stand out by its hue alone,
+and nobody can tell beforehand: so it is read in each of these ways, and the surest reading counts.
+Reading altered copies of a picture is known as test-time augmentation (Krizhevsky et al., NIPS 2012).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from model.preprocess import Image, principal
+from model.reading import Reading
+
+# Confidence below which a reading is doubtful: there, three of five are wrong.
+DOUBTFUL = 0.6
+
+# Longest pictures that are looked at again, in heights: words. A line of print costs more and gains little.
+LONGEST = 6.0
+
+CLOSER = 0.1  # of its height, taken off above and below
+WIDER = 1.3
+LEAST_HEIGHT = 8  # pixels that must be left
+
+# Least spread of the second axis of colour, in that of the first: below, it is a camera's noise.
+COLOURFUL = 0.1
+
+
+def _closer(image: Image) -> Image | None:
+    rim = round(image.shape[0] * CLOSER)
+    return image[rim : image.shape[0] - rim] if rim and image.shape[0] - 2 * rim >= LEAST_HEIGHT else None
+
+
+def _wider(image: Image) -> Image | None:
+    width = round(image.shape[1] * WIDER)
+    return np.asarray(cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _by_other_colours(image: Image) -> Image | None:
+    if image.ndim == 2 or image.shape[2] == 1:
+        return None
+    first, second = cv2.split(principal(image, 2))
+    return np.asarray(second, np.uint8) if second.std() >= COLOURFUL * first.std() > 0 else None
+
+
+_LOOKS: dict[str, Callable[[Image], Image | None]] = {
+    "closer": _closer, "wider": _wider, "by other colours": _by_other_colours,
+}  # fmt: skip
+
+
+def looks(image: Image) -> Iterator[tuple[str, Image]]:
+    """The ways in which an image `(H, W)` or `(H, W, 3)` is worth another look, by name, and what is seen then."""
+    if image.shape[1] > LONGEST * image.shape[0]:
+        return
+    for name, look in _LOOKS.items():
+        view = look(image)
+        if view is not None:
+            yield name, view
+
+
+def seen(image: Image, look: str) -> Image:
+    """The image as it is seen at a look that `looks` named; "" is the first one."""
+    view = _LOOKS[look](image) if look else image
+    if view is None:
+        raise ValueError(f"this image is not worth a look {look}")
+    return view
+
+
+def spread(reading: Reading, factor: float) -> Reading:
+    """The same reading of an image that is `factor` times as wide."""
+    if factor == 1:
+        return reading
+    characters = (replace(one, start=one.start * factor, end=one.end * factor) for one in reading.characters)
+    return replace(reading, characters=tuple(characters))
