@@ -23,6 +23,10 @@ LONGEST = 6.0
 
 CLOSER = 0.1  # of its height, taken off above and below
 WIDER = 1.3
+# What a second look keeps of its confidence: the surest of several guesses is surer than it should be. On the
+# scene sets, where this was chosen, it was right in 0.73 to 1.03 of the cases that it said, on drawn signs in 0.5.
+KEPT = 0.95
+
 LEAST_HEIGHT = 8  # pixels that must be left
 
 # Least spread of the second axis of colour, in that of the first, of a photograph that is worth it: in scans,
@@ -76,3 +80,11 @@ def spread(reading: Reading, factor: float) -> Reading:
         return reading
     characters = (replace(one, start=one.start * factor, end=one.end * factor) for one in reading.characters)
     return replace(reading, characters=tuple(characters))
+
+
+def discounted(reading: Reading) -> Reading:
+    """The same reading with the confidence that its look deserves."""
+    if not reading.look:
+        return reading
+    others = tuple(replace(one, confidence=KEPT * one.confidence) for one in reading.alternatives)
+    return replace(reading, confidence=KEPT * reading.confidence, alternatives=others)

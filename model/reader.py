@@ -18,7 +18,7 @@ from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
 from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
-from model.looks import DOUBTFUL, looks, spread
+from model.looks import DOUBTFUL, discounted, looks, spread
 from model.preprocess import Image, turned
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
@@ -139,7 +139,7 @@ class Reader:
                 turn = best[index].turn
                 width = images[index].shape[0 if turn else 1]
                 best[index] = spread(replace(reading, turn=turn, look=look), width / view.shape[1])
-        return best
+        return [discounted(reading) for reading in best]
 
     def _read(
         self, views: Sequence[Image], asked: Sequence[Decoding | None], typographic_quotes: bool

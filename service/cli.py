@@ -254,8 +254,8 @@ def load(
 
 
 for command in (
-    workshop.evaluate, workshop.bench, workshop.fonts, workshop.synth, workshop.train, workshop.calibrate,
-    workshop.promote, workshop.evaluate_pages, workshop.train_pages,
+    workshop.evaluate, workshop.bench, workshop.fonts, workshop.synth, workshop.train, workshop.average,
+    workshop.calibrate, workshop.promote, workshop.evaluate_pages, workshop.train_pages,
 ):  # fmt: skip
     app.command()(command)
 

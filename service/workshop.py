@@ -166,6 +166,20 @@ def calibrate(
     typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f}")
 
 
+def average(
+    checkpoints: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints of one run.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("average.safetensors"),
+) -> None:
+    """Write the mean of checkpoints that one run left each time it was finished; calibrate it then."""
+    from model import CheckpointError
+    from model.train.average import mean
+
+    try:
+        mean(checkpoints, out)
+    except (CheckpointError, ValueError) as error:
+        fail(str(error), 1)
+
+
 def promote(
     new: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint that may be better.")],
     folders: Annotated[list[str], typer.Argument(help="Labelled folders to measure both on.")],

@@ -12,9 +12,9 @@ import pytest
 from model import Reader, Reading
 from model.crnn import CRNN
 from model.explain import explain
-from model.looks import DOUBTFUL, LONGEST, looks, seen, spread
+from model.looks import DOUBTFUL, KEPT, LONGEST, discounted, looks, seen, spread
 from model.preprocess import ON_SIDE, Image, turned
-from model.reading import Character
+from model.reading import Alternative, Character
 from tests.model.test_reader import patches
 
 
@@ -86,7 +86,8 @@ def test_the_surest_of_all_looks_wins(wavering: Reader) -> None:
     for picture, reading in zip(pictures := words(40), wavering.read(pictures), strict=True):
         each = {"": drawn(picture)} | {name: drawn(view) for name, view in looks(picture)}
         surest = max(each, key=lambda name: each[name].confidence)
-        assert (reading.look, reading.confidence) == (surest, each[surest].confidence)
+        assert reading.look == surest
+        assert reading.confidence == each[surest].confidence * (KEPT if surest else 1)
         width = picture.shape[1]
         assert [edge for one in reading.characters for edge in (one.start, one.end)] == pytest.approx(
             [0, width / 2, width / 2, width]
@@ -126,7 +127,7 @@ def test_a_line_on_its_side_is_looked_at_again_as_it_was_turned(wavering: Reader
             continue
         (reading,) = wavering.read([on_its_side])
         upright = turned(on_its_side, reading.turn)
-        assert reading.confidence == drawn(seen(upright, reading.look)).confidence
+        assert reading.confidence == drawn(seen(upright, reading.look)).confidence * (KEPT if reading.look else 1)
         assert reading.characters[-1].end == pytest.approx(upright.shape[1])
         again[f"{reading.turn} {reading.look}"] += 1
     assert any(name not in ("0 ", "90 ", "270 ") and not name.startswith("0") for name in again)
@@ -146,3 +147,11 @@ def test_a_reading_is_spread_with_its_picture() -> None:
     assert spread(reading, 1) is reading
     assert [(one.start, one.end) for one in spread(reading, 0.5).characters] == [(0.0, 2.0), (2.0, 5.0)]
     assert dataclasses.replace(spread(reading, 0.5), characters=reading.characters) == reading
+
+
+def test_a_second_look_is_believed_a_little_less_than_it_says() -> None:
+    reading = Reading("a", 0.8, 0.7, (), (Alternative("b", 0.1),))
+    assert discounted(reading) is reading
+    looked = discounted(dataclasses.replace(reading, look="wider"))
+    assert looked.confidence == pytest.approx(0.8 * KEPT)
+    assert looked.alternatives[0].confidence == pytest.approx(0.1 * KEPT)

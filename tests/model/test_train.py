@@ -1,17 +1,22 @@
 """The training run: it learns, can be cut and resumed, and says what it does."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from model.checkpoint import load_model
+from model.checkpoint import load_model, save
 from model.synth.fonts import find_faces
 from model.train.augment import augment
+from model.train.average import mean
 from model.train.loop import Training, rate_at, train
 from model.train.recipe import RECIPES
 from model.train.stream import Drawn, Stream
+from service import cli
+from tests.model.conftest import TINY, small_network
 
 SMOKE = RECIPES["smoke"]
 
@@ -128,3 +133,41 @@ def test_augmentation_keeps_shape_and_scale() -> None:
     assert changed.shape == images.shape
     assert 0.6 < float(changed.std()) < 1.5
     assert not torch.equal(changed, images)
+
+
+def test_the_mean_of_checkpoints_is_that_of_their_tensors(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{seed}.safetensors" for seed in range(2)]
+    networks = [small_network(seed) for seed in range(2)]
+    networks[0].config = dataclasses.replace(networks[0].config, temperature=0.8)
+    for network, path in zip(networks, paths, strict=True):
+        save(network, path)
+    mean(paths, tmp_path / "mean.safetensors")
+    found, _ = load_model(tmp_path / "mean.safetensors")
+    assert found.config == networks[1].config
+    for name, value in found.state_dict().items():
+        first, second = (network.state_dict()[name] for network in networks)
+        assert torch.allclose(value.float(), (first.float() + second.float()) / 2, atol=2e-3), name
+
+
+def test_a_network_of_grey_pictures_takes_no_note_of_a_second_channel(tmp_path: Path) -> None:
+    grey = small_network(0, dataclasses.replace(TINY, input_channels=1))
+    save(grey, tmp_path / "grey.safetensors")
+    mean([tmp_path / "grey.safetensors"], tmp_path / "mean.safetensors")
+    found, _ = load_model(tmp_path / "mean.safetensors")
+    images = torch.randn(2, 2, 32, 64)
+    with torch.inference_mode():
+        assert torch.allclose(found(images), grey(images[:, :1]), atol=5e-2)
+
+
+def test_networks_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
+    save(small_network(0), tmp_path / "a.safetensors")
+    save(small_network(0, dataclasses.replace(TINY, hidden=16)), tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match="different shapes"):
+        mean([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "mean.safetensors")
+    with pytest.raises(ValueError, match="no checkpoints"):
+        mean([], tmp_path / "mean.safetensors")
+    result = CliRunner().invoke(
+        cli.app, ["average", *(str(tmp_path / f"{name}.safetensors") for name in "ab"), "--out", str(tmp_path / "c")]
+    )
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "different shapes" in result.stderr
