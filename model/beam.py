@@ -109,6 +109,11 @@ class Decoding:
     allowed: frozenset[int] | None = None
     lexicon: Lexicon | None = None
 
+    @property
+    def constrained(self) -> bool:
+        """Whether there are texts that the search may not find."""
+        return self.allowed is not None or self.lexicon is not None
+
 
 @dataclass(frozen=True)
 class Candidate:

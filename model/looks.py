@@ -2,7 +2,7 @@
 
 What is sure is read once. A word on a wall may be cut too loosely, be narrow or stand out by its hue alone,
 and nobody can tell beforehand: so it is read in each of these ways, and the surest reading counts.
-Scans without colours gain next to nothing by it and are left alone.
+Scans without colours gain next to nothing by it and are left alone, and so is what is held to a constraint.
 Reading altered copies of a picture is known as test-time augmentation (Krizhevsky et al., NIPS 2012).
 """
 

@@ -130,7 +130,7 @@ class Reader:
         again = [
             (index, look, view)
             for index, reading in enumerate(best)
-            if reading.confidence < DOUBTFUL
+            if reading.confidence < DOUBTFUL and not _constrained(asked[index])
             for look, view in looks(turned(images[index], reading.turn))
         ]
         second = self._read([view for _, _, view in again], [asked[index] for index, _, _ in again], typographic_quotes)
@@ -373,6 +373,11 @@ def _chosen(precision: str, model: CRNN, device: torch.device) -> str:
 def _turns(image: Image) -> tuple[int, ...]:
     # What is no picture is turned nowhere, and told so where it is scaled.
     return preprocess.turns(image.shape[0], image.shape[1]) if image.ndim > 1 else (0,)
+
+
+def _constrained(decoding: Decoding | None) -> bool:
+    # A text that the picture does not hold has little confidence, and will not have more at another look.
+    return decoding is not None and decoding.constrained
 
 
 def _surest(readings: Sequence[Reading]) -> Reading:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # the other side has no use for settings, and starts the soon
 
 PATIENCE = 5.0  # seconds that the process may take to end by itself
 
+# Below the event loop, which needs little, but at once: where the cores are few, refusals would wait for the model.
+NICENESS = 10
+
 
 class CannotStart(Exception):
     """The weights or the precision cannot be used; the message says why."""
@@ -229,6 +232,7 @@ def main(settings: str, *descriptors: str) -> int:
     # Told to end, the service first answers what it has taken in. It ends this process by closing its pipes.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
     pipes: list[Connection[Any, Any]] = [Connection(int(descriptor)) for descriptor in descriptors]
     import model
 

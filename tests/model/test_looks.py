@@ -109,6 +109,14 @@ def test_what_is_read_surely_is_read_once(network: CRNN, monkeypatch: pytest.Mon
     assert counts["views"] == 3
 
 
+def test_what_is_held_to_a_constraint_is_read_once(wavering: Reader) -> None:
+    pictures = words(12)
+    free = [wavering.decoding(alternatives=2)] * len(pictures)
+    held = [wavering.decoding(charset="ab"), wavering.decoding(charset_exclude="x"), wavering.decoding(lexicon=["ab"])]
+    assert any(reading.look for reading in wavering.read(pictures, free))
+    assert not any(reading.look for one in held for reading in wavering.read(pictures, [one] * len(pictures)))
+
+
 def test_an_answer_with_second_looks_does_not_depend_on_its_company(network: CRNN) -> None:
     reader, pictures = Reader(network), words(24)
     together = reader.read(pictures)
