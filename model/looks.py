@@ -15,7 +15,7 @@ import numpy as np
 from model.preprocess import Image, principal
 from model.reading import Reading
 
-# Confidence below which a reading is doubtful: there, three of five are wrong.
+# Confidence below which a reading is doubtful: there, three of four words on walls are wrong.
 DOUBTFUL = 0.6
 
 # Longest pictures that are looked at again, in heights: words. A line of print costs more and gains little.
@@ -29,9 +29,20 @@ KEPT = 0.95
 
 LEAST_HEIGHT = 8  # pixels that must be left
 
+# Rows that are enough to look at: copies of a photograph of many megapixels would take more memory than the network.
+MOST_HEIGHT = 128
+
 # Least spread of the second axis of colour, in that of the first, of a photograph that is worth it: in scans,
 # also coloured ones, it is mostly below.
 COLOURFUL = 0.07
+
+
+def _reduced(image: Image) -> Image:
+    height, width = image.shape[:2]
+    if height <= MOST_HEIGHT:
+        return image
+    size = (max(1, round(width * MOST_HEIGHT / height)), MOST_HEIGHT)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _closer(image: Image) -> Image | None:
@@ -57,6 +68,7 @@ def looks(image: Image) -> Iterator[tuple[str, Image]]:
     """The ways in which an image `(H, W)` or `(H, W, 3)` is worth another look, by name, and what is seen then."""
     if image.ndim == 2 or image.shape[2] == 1 or image.shape[1] > LONGEST * image.shape[0]:
         return
+    image = _reduced(image)
     first, second = (float(channel.std()) for channel in cv2.split(principal(image, 2)))
     if second < COLOURFUL * first or not second:
         return
@@ -68,7 +80,7 @@ def looks(image: Image) -> Iterator[tuple[str, Image]]:
 
 def seen(image: Image, look: str) -> Image:
     """The image as it is seen at a look that `looks` named; "" is the first one."""
-    view = _LOOKS[look](image) if look else image
+    view = _LOOKS[look](_reduced(image)) if look else image
     if view is None:
         raise ValueError(f"this image is not worth a look {look}")
     return view

@@ -12,7 +12,7 @@ import pytest
 from model import Reader, Reading
 from model.crnn import CRNN
 from model.explain import explain
-from model.looks import DOUBTFUL, KEPT, LONGEST, discounted, looks, seen, spread
+from model.looks import DOUBTFUL, KEPT, LONGEST, MOST_HEIGHT, discounted, looks, seen, spread
 from model.preprocess import ON_SIDE, Image, turned
 from model.reading import Alternative, Character
 from tests.model.test_reader import patches
@@ -51,6 +51,15 @@ def test_a_word_is_looked_at_closer_wider_and_by_its_other_colours() -> None:
     for name, view in found.items():
         assert np.array_equal(seen(picture, name), view)
     assert seen(picture, "") is picture
+
+
+def test_a_large_photograph_is_made_smaller_before_it_is_looked_at() -> None:
+    large = patches(np.random.default_rng(0), (1000, 3000))
+    views = dict(looks(large))
+    assert {view.shape[0] for view in views.values()} == {MOST_HEIGHT, MOST_HEIGHT - 2 * round(MOST_HEIGHT / 10)}
+    assert views["closer"].shape[1] == 384
+    for name, view in views.items():
+        assert np.array_equal(seen(large, name), view)
 
 
 def test_the_other_colours_show_what_the_first_axis_hides() -> None:
