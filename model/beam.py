@@ -123,11 +123,14 @@ class Candidate:
     confidence: float
 
 
-def search(log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width: int = WIDTH) -> list[Candidate]:
+def search(
+    log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width: int = WIDTH, least_share: float | None = None
+) -> list[Candidate]:
     """The most probable strings of one row `(T, C)` of log posteriors that fit what is asked, the likeliest first.
 
     There are up to `width` of them and always one, if need be the empty string. The probabilities are
-    exact sums over all alignments, comparable with those of greedy decoding.
+    exact sums over all alignments, comparable with those of greedy decoding. `least_share` is the share of a
+    frame's best posterior below which a class is not tried there.
 
     Raises:
         ValueError: `width` is below 1.
@@ -140,7 +143,7 @@ def search(log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width:
         barred[[BLANK, *asked.allowed]] = False
         posteriors[:, barred] = 0.0
     lexicon = asked.lexicon
-    share = LEAST_SHARE if lexicon is None else LEAST_SHARE_IN_LEXICON
+    share = least_share or (LEAST_SHARE if lexicon is None else LEAST_SHARE_IN_LEXICON)
     beams: _Beams = {(): (1.0, 0.0)}
     states: dict[tuple[int, ...], _State] = {(): lexicon.start if lexicon else ()}
     for frame, least in zip(posteriors, share * posteriors.max(axis=1), strict=True):

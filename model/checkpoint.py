@@ -52,7 +52,10 @@ def save(model: Configured, path: str | os.PathLike[str]) -> None:
     config = model.config.to_json()
     metadata = {"config": config, "sha256": _digest(config, tensors)}
     part = Path(f"{os.fspath(path)}.part")
-    save_file(tensors, part, metadata)
+    try:
+        save_file(tensors, part, metadata)
+    except SafetensorError as error:  # also of a folder that is not there, or a disk that is full
+        raise OSError(f"{path} cannot be written: {_line(error)}") from error
     part.chmod(0o644)  # safetensors leaves it to its owner alone, but a service runs as somebody else
     os.replace(part, path)
 

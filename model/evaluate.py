@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from model import metrics
-from model.looks import KEPT, seen
+from model.looks import seen
 from model.preprocess import Image as Pixels
 from model.preprocess import turned
 from model.reading import Reading
@@ -153,8 +153,11 @@ def evaluate(
         sure = [reading.confidence for reading in readings]
         if own_metric(name) != "exact":
             views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
-            sure = reader.probabilities(views, [reading.text for reading in readings], ignore_case=True)
-            sure = [KEPT * one if reading.look else one for one, reading in zip(sure, readings, strict=True)]
+            texts = [reading.text for reading in readings]
+            exactly = reader.probabilities(views, texts, ignore_case=False)
+            anyhow = reader.probabilities(views, texts, ignore_case=True)
+            # The confidence may have come of several looks: what case adds to it is what it adds in the last one.
+            sure = [min(1.0, c * a / max(e, 1e-30)) for c, a, e in zip(sure, anyhow, exactly, strict=True)]
         answers += (Answer(s, r.text, c) for s, r, c in zip(batch, readings, sure, strict=True))
         advance(len(batch))
     return summarise(name, answers, seconds)

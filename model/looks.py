@@ -1,7 +1,7 @@
 """Second looks at the photograph of a word whose reading is doubtful: closer, wider, by the other colours.
 
 What is sure is read once. A word on a wall may be cut too loosely, be narrow or stand out by its hue alone,
-and nobody can tell beforehand: so it is read in each of these ways, and the surest reading counts.
+and nobody can tell beforehand: so it is read in each of these ways, and `model.rescore` weighs what they say.
 Scans without colours gain next to nothing by it and are left alone, and so is what is held to a constraint.
 Reading altered copies of a picture is known as test-time augmentation (Krizhevsky et al., NIPS 2012).
 """
@@ -18,14 +18,11 @@ from model.reading import Reading
 # Confidence below which a reading is doubtful: there, three of four words on walls are wrong.
 DOUBTFUL = 0.6
 
-# Longest pictures that are looked at again, in heights: words. A line of print costs more and gains little.
+# Longest pictures of words, in heights. A line of print costs more and gains little.
 LONGEST = 6.0
 
 CLOSER = 0.1  # of its height, taken off above and below
 WIDER = 1.3
-# What a second look keeps of its confidence: the surest of several guesses is surer than it should be. On the
-# scene sets, where this was chosen, it was right in 0.73 to 1.03 of the cases that it said, on drawn signs in 0.5.
-KEPT = 0.95
 
 LEAST_HEIGHT = 8  # pixels that must be left
 
@@ -64,9 +61,15 @@ _LOOKS: dict[str, Callable[[Image], Image | None]] = {
 }  # fmt: skip
 
 
+def is_word(image: Image) -> bool:
+    """Whether an image `(H, W)` or `(H, W, 3)` has the proportions of a word, not of a line."""
+    height, width = image.shape[:2]
+    return bool(width <= LONGEST * height)
+
+
 def looks(image: Image) -> Iterator[tuple[str, Image]]:
     """The ways in which an image `(H, W)` or `(H, W, 3)` is worth another look, by name, and what is seen then."""
-    if image.ndim == 2 or image.shape[2] == 1 or image.shape[1] > LONGEST * image.shape[0]:
+    if image.ndim == 2 or image.shape[2] == 1 or not is_word(image):
         return
     image = _reduced(image)
     first, second = (float(channel.std()) for channel in cv2.split(principal(image, 2)))
@@ -92,11 +95,3 @@ def spread(reading: Reading, factor: float) -> Reading:
         return reading
     characters = (replace(one, start=one.start * factor, end=one.end * factor) for one in reading.characters)
     return replace(reading, characters=tuple(characters))
-
-
-def discounted(reading: Reading) -> Reading:
-    """The same reading with the confidence that its look deserves."""
-    if not reading.look:
-        return reading
-    others = tuple(replace(one, confidence=KEPT * one.confidence) for one in reading.alternatives)
-    return replace(reading, confidence=KEPT * reading.confidence, alternatives=others)

@@ -18,10 +18,13 @@ from model.checkpoint import DEFAULT_PATH, load_model
 from model.config import ModelConfig
 from model.crnn import COLUMN, CRNN
 from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
-from model.looks import DOUBTFUL, discounted, looks, spread
+from model.language import LanguageModel
+from model.language import load as load_language
+from model.looks import DOUBTFUL, is_word, looks, spread
 from model.preprocess import Image, turned
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
+from model.rescore import rescore
 
 # Scaled pixels that are computed at once: bounds memory. On a CPU 128 words of 128 x 32 pixels; a GPU
 # wants as much work as it can get.
@@ -39,10 +42,32 @@ LEAST = 1e-30  # of a posterior whose logarithm is taken
 
 @dataclass(frozen=True)
 class _Found:
-    """What one image's logits were decoded to: the best string, and others that were asked for."""
+    """What one image's logits were decoded to: the best string, others that were asked for, as ids and confidence.
+
+    `log_probs` `(T, C)` are kept where the string is doubtful.
+    """
 
     best: ctc.Decoded
-    others: tuple[beam.Candidate, ...] = ()
+    others: tuple[tuple[tuple[int, ...], float], ...] = ()
+    log_probs: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """An image as it was looked at, the width that it was scaled to, and the log posteriors `(T, C)` of the network."""
+
+    name: str
+    pixels: Image
+    scaled_width: int
+    log_probs: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _First:
+    """The reading of an image just as it lies, and, where that is doubtful, what it was read from."""
+
+    reading: Reading
+    look: _Look | None
 
 
 @dataclass(frozen=True)
@@ -58,15 +83,22 @@ class Reader:
     """Reads pictures that hold one line of text each.
 
     On a CPU several threads may read at once, on an accelerator one at a time. `model_id` names the
-    model, `revision` the very weights.
+    model, `revision` the very weights of its network.
     """
 
     model_id = "linewise"
 
     def __init__(
-        self, model: CRNN, revision: str = "unsaved", device: torch.device | str = "cpu", precision: str = "float32"
+        self,
+        model: CRNN,
+        revision: str = "unsaved",
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+        language: LanguageModel | None = None,
     ) -> None:
         """Take over `model`, which is changed: its normalisations are folded into its convolutions.
+
+        Words that are read with doubt are weighed by `language`; without it, by the picture alone.
 
         `precision` is one of `PRECISIONS`: `int8` does the convolutions in 8-bit integers, and the rest
         in bfloat16 where the processor multiplies it faster than float32. `auto` takes the first of
@@ -79,6 +111,7 @@ class Reader:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
         self.config: ModelConfig = model.config
         self.revision = revision
+        self.language = language
         self.device = torch.device(device)
         self._charset = Charset(model.config.alphabet)
         self.precision = _chosen(precision, model, self.device)
@@ -109,10 +142,10 @@ class Reader:
         """The text of each image, in order; an image's answer does not depend on the others.
 
         `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. One that is much taller
-        than wide is also read turned to either side, and one of a word that is read with doubt as
-        `model.looks` says; the surest text wins. `decodings`, one per image, come from `decoding`;
-        without one, an image is decoded greedily. Typographic quotes become straight ones unless
-        `typographic_quotes` is set; outer spaces are dropped.
+        than wide is also read turned to either side, and the surest text wins. A word that is read with
+        doubt is looked at again as `model.looks` says, and `model.rescore` weighs what it may be. `decodings`,
+        one per image, come from `decoding`; without one, an image is decoded greedily. Typographic quotes become
+        straight ones unless `typographic_quotes` is set; outer spaces are dropped.
 
         Raises:
             ValueError: an array of another type or shape, or an empty one, or not as many decodings as images.
@@ -123,27 +156,20 @@ class Reader:
         turns = [(index, turn) for index, image in enumerate(images) for turn in _turns(image)]
         views = [turned(images[index], turn) for index, turn in turns]
         first = self._read(views, [asked[index] for index, _ in turns], typographic_quotes)
-        readings: list[list[Reading]] = [[] for _ in images]
-        for (index, turn), reading in zip(turns, first, strict=True):
-            readings[index].append(replace(reading, turn=turn) if turn else reading)
-        best = [_surest(several) for several in readings]
-        again = [
-            (index, look, view)
-            for index, reading in enumerate(best)
-            if reading.confidence < DOUBTFUL and not _constrained(asked[index])
-            for look, view in looks(turned(images[index], reading.turn))
-        ]
-        second = self._read([view for _, _, view in again], [asked[index] for index, _, _ in again], typographic_quotes)
-        for (index, look, view), reading in zip(again, second, strict=True):
-            if reading.confidence > best[index].confidence:
-                turn = best[index].turn
-                width = images[index].shape[0 if turn else 1]
-                best[index] = spread(replace(reading, turn=turn, look=look), width / view.shape[1])
-        return [discounted(reading) for reading in best]
+        several: list[list[_First]] = [[] for _ in images]
+        for (index, turn), one in zip(turns, first, strict=True):
+            several[index].append(replace(one, reading=replace(one.reading, turn=turn)) if turn else one)
+        best = [_surest(firsts) for firsts in several]
+        readings = [one.reading for one in best]
+        doubtful = [(index, one.look) for index, one in enumerate(best) if one.look and is_word(one.look.pixels)]
+        with torch.inference_mode():
+            again = self._look_again([look for _, look in doubtful])
+            for (index, _), found in zip(doubtful, again, strict=True):
+                weighed = self._weighed(found, asked[index], typographic_quotes)
+                readings[index] = replace(weighed, turn=readings[index].turn)
+        return readings
 
-    def _read(
-        self, views: Sequence[Image], asked: Sequence[Decoding | None], typographic_quotes: bool
-    ) -> list[Reading]:
+    def _read(self, views: Sequence[Image], asked: Sequence[Decoding | None], typographic_quotes: bool) -> list[_First]:
         """The text of each image just as it lies."""
         found: dict[int, _Found] = {}
         widths = [0] * len(views)
@@ -151,9 +177,35 @@ class Reader:
             for indexes, logits in self._logits(views, widths):
                 found.update(self._search(indexes, logits, asked))
         return [
-            self._reading(found[number], views[number], widths[number], asked[number], typographic_quotes)
-            for number in range(len(views))
+            _First(
+                self._reading(one, view, width, decoding, typographic_quotes),
+                None if one.log_probs is None else _Look("", view, width, one.log_probs),
+            )
+            for one, view, width, decoding in zip(
+                (found[index] for index in range(len(views))), views, widths, asked, strict=True
+            )
         ]
+
+    def _look_again(self, firsts: Sequence[_Look]) -> list[list[_Look]]:
+        """Each word as it was looked at first, and the other looks that are worth it."""
+        views = [(index, name, view) for index, first in enumerate(firsts) for name, view in looks(first.pixels)]
+        widths = [0] * len(views)
+        found = [[first] for first in firsts]
+        said: dict[int, torch.Tensor] = {}
+        for numbers, logits in self._logits([view for _, _, view in views], widths):
+            said.update(zip(numbers, self._log_probs(logits), strict=True))
+        for number, ((index, name, view), width) in enumerate(zip(views, widths, strict=True)):
+            found[index].append(_Look(name, view, width, said[number]))
+        return found
+
+    def _weighed(self, found: Sequence[_Look], asked: Decoding | None, typographic_quotes: bool) -> Reading:
+        """The likeliest text after all looks at a word, placed where the look that supports it most has it."""
+        best, *others = rescore([look.log_probs for look in found], self._charset, self.language)
+        look = found[best.look]
+        decoded = ctc.Decoded(best.ids, *ctc.align(look.log_probs, best.ids), best.confidence)
+        rivals = tuple((other.ids, other.confidence) for other in others)
+        reading = self._reading(_Found(decoded, rivals), look.pixels, look.scaled_width, asked, typographic_quotes)
+        return spread(replace(reading, look=look.name), found[0].pixels.shape[1] / look.pixels.shape[1])
 
     def decoding(
         self,
@@ -295,20 +347,25 @@ class Reader:
         if passes:
             yield passes
 
+    def _log_probs(self, logits: torch.Tensor) -> torch.Tensor:
+        return (logits.float() / self.config.temperature).log_softmax(dim=-1)
+
     def _search(
         self, images: list[int], logits: torch.Tensor, asked: Sequence[Decoding | None]
     ) -> Iterator[tuple[int, _Found]]:
         """Image number and decoded text for each row of `(B, T, C)`."""
         for row, (index, best) in enumerate(zip(images, ctc.greedy(logits, self.config.temperature), strict=True)):
             decoding = asked[index]
-            if decoding is None:
-                yield index, _Found(best)
-                continue
-            log_probs = (logits[row].float() / self.config.temperature).log_softmax(dim=-1)
-            first, *others = beam.search(log_probs, self._charset, decoding)
-            if first.ids != best.ids:
-                best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
-            yield index, _Found(best, tuple(others))
+            others: tuple[tuple[tuple[int, ...], float], ...] = ()
+            if decoding is not None:
+                log_probs = self._log_probs(logits[row])
+                first, *rest = beam.search(log_probs, self._charset, decoding)
+                others = tuple((other.ids, other.confidence) for other in rest)
+                if first.ids != best.ids:
+                    best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
+            # A text that a constraint asks for and the picture does not hold will not be likelier at another look.
+            doubtful = best.confidence < DOUBTFUL and not (decoding and decoding.constrained)
+            yield index, _Found(best, others, self._log_probs(logits[row]) if doubtful else None)
 
     def _forward(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Normalised images `(B, C, H, W)` of one width each -> float32 logits `(B, T, C)` each."""
@@ -349,8 +406,8 @@ class Reader:
         kept = tuple(characters[first : first + len(text)])
         weakest = min((c.confidence for c in kept), default=decoded.confidence)
         others: dict[str, float] = {}
-        for candidate in found.others:  # the likeliest first, so that of equal texts the likeliest stays
-            others.setdefault(self._written(candidate.ids, typographic).strip(" "), candidate.confidence)
+        for ids, confidence in found.others:  # the likeliest first, so that of equal texts the likeliest stays
+            others.setdefault(self._written(ids, typographic).strip(" "), confidence)
         others.pop(text, None)
         wanted = list(others.items())[: asked.alternatives] if asked else []
         return Reading(text, decoded.confidence, weakest, kept, tuple(Alternative(*other) for other in wanted))
@@ -375,16 +432,11 @@ def _turns(image: Image) -> tuple[int, ...]:
     return preprocess.turns(image.shape[0], image.shape[1]) if image.ndim > 1 else (0,)
 
 
-def _constrained(decoding: Decoding | None) -> bool:
-    # A text that the picture does not hold has little confidence, and will not have more at another look.
-    return decoding is not None and decoding.constrained
-
-
-def _surest(readings: Sequence[Reading]) -> Reading:
+def _surest(firsts: Sequence[_First]) -> _First:
     """The upright reading, or a turned one that is surer; one character is too little to turn for."""
-    upright, *others = readings
-    able = [upright, *(reading for reading in others if len(reading.text) > 1)]
-    return max(able, key=lambda reading: (bool(reading.text), reading.confidence))
+    upright, *others = firsts
+    able = [upright, *(one for one in others if len(one.reading.text) > 1)]
+    return max(able, key=lambda one: (bool(one.reading.text), one.reading.confidence))
 
 
 def pass_sizes(count: int, most: int) -> list[int]:
@@ -413,7 +465,7 @@ def load(
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, revision = load_model(DEFAULT_PATH if path is None else path)
-    return Reader(model, revision, chosen, precision)
+    return Reader(model, revision, chosen, precision, load_language())
 
 
 def _finished(

@@ -255,7 +255,7 @@ def load(
 
 for command in (
     workshop.evaluate, workshop.bench, workshop.fonts, workshop.synth, workshop.train, workshop.average,
-    workshop.calibrate, workshop.promote, workshop.evaluate_pages, workshop.train_pages,
+    workshop.calibrate, workshop.promote, workshop.language, workshop.evaluate_pages, workshop.train_pages,
 ):  # fmt: skip
     app.command()(command)
 
