@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -144,68 +145,98 @@ def search(
         posteriors[:, barred] = 0.0
     lexicon = asked.lexicon
     share = least_share or (LEAST_SHARE if lexicon is None else LEAST_SHARE_IN_LEXICON)
-    beams: _Beams = {(): (1.0, 0.0)}
-    states: dict[tuple[int, ...], _State] = {(): lexicon.start if lexicon else ()}
-    for frame, least in zip(posteriors, share * posteriors.max(axis=1), strict=True):
-        likely = {int(label): float(frame[label]) for label in np.flatnonzero(frame > least) if label != BLANK}
-        beams = _extended(beams, float(frame[BLANK]), frame, likely, lexicon, states, width)
-    strings = list(beams)
-    if lexicon:
-        strings = _whole(strings, states, lexicon, charset)
-    found = [Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in _probabilities(log_probs, strings)]
-    return sorted(found, key=lambda candidate: -candidate.confidence)[:width]
+    likely = posteriors > share * posteriors.max(axis=1, keepdims=True)
+    likely[:, BLANK] = False
+    frames, labels = np.nonzero(likely)
+    bounds = np.searchsorted(frames, np.arange(len(posteriors) + 1))
+    beams: _Beams = {_Prefix(None, BLANK, lexicon.start if lexicon else ()): (1.0, 0.0)}
+    grown: dict[tuple[_Prefix, int], _Prefix] = {}
+    for frame, (first, end) in enumerate(pairwise(bounds.tolist())):
+        if first == end:  # a blank for certain, which all prefixes share
+            beams = {prefix: (in_blank + in_character, 0.0) for prefix, (in_blank, in_character) in beams.items()}
+            continue
+        tried = dict(zip(labels[first:end].tolist(), posteriors[frame, labels[first:end]].tolist(), strict=True))
+        beams = _extended(beams, float(posteriors[frame, BLANK]), tried, lexicon, grown, width)
+    found = _whole(list(beams), lexicon, charset) if lexicon else [prefix.ids() for prefix in beams]
+    candidates = [Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in string_totals(log_probs, found)]
+    return sorted(candidates, key=lambda candidate: -candidate.confidence)[:width]
+
+
+class _Prefix:
+    """How a string begins: a shorter prefix, one more character, and where in the lexicon that is.
+
+    Each exists once, so that a dictionary tells two apart without comparing their strings.
+    """
+
+    __slots__ = ("before", "label", "state")
+
+    def __init__(self, before: "_Prefix | None", label: int, state: _State) -> None:
+        self.before, self.label, self.state = before, label, state
+
+    def ids(self) -> tuple[int, ...]:
+        """The class ids from the first one on; the empty prefix, which alone has the blank for its label, has none."""
+        labels, prefix = [], self
+        while prefix.before is not None:
+            labels.append(prefix.label)
+            prefix = prefix.before
+        return tuple(reversed(labels))
 
 
 # By prefix: probability of its alignments that end in a blank, and of those that end in its last character.
-_Beams = dict[tuple[int, ...], tuple[float, float]]
+_Beams = dict[_Prefix, tuple[float, float]]
 
 
 def _extended(
-    beams: _Beams, blank: float, frame: "np.ndarray[tuple[int], np.dtype[np.float64]]", likely: dict[int, float],
-    lexicon: Lexicon | None, states: dict[tuple[int, ...], _State], width: int,
+    beams: _Beams, blank: float, likely: dict[int, float], lexicon: Lexicon | None,
+    grown: dict[tuple[_Prefix, int], _Prefix], width: int,
 ) -> _Beams:  # fmt: skip
-    """The best `width` prefixes after one more frame, scaled so that they sum to 1; enters new ones into `states`."""
-    in_blank: defaultdict[tuple[int, ...], float] = defaultdict(float)
-    in_character: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    """The best `width` prefixes after one more frame, scaled so that they sum to 1; enters new ones into `grown`."""
+    sums: dict[_Prefix, list[float]] = {}
     for prefix, (after_blank, after_character) in beams.items():
-        in_blank[prefix] += (after_blank + after_character) * blank
-        if prefix:
-            in_character[prefix] += after_character * float(frame[prefix[-1]])
-        if not likely:
-            continue
-        following = lexicon.following(states[prefix]) if lexicon else None
+        both = after_blank + after_character
+        known = sums.setdefault(prefix, [0.0, 0.0])
+        known[0] += both * blank
+        known[1] += after_character * likely.get(prefix.label, 0.0)
+        following = lexicon.following(prefix.state) if lexicon else None
         for label, posterior in likely.items():
             if following is not None and label not in following:
                 continue
+            longer = grown.get((prefix, label))
+            if longer is None:
+                longer = grown[prefix, label] = _Prefix(prefix, label, following[label] if following else ())
             # A character doubles only across a blank; without one it is the same character, longer.
-            before = after_blank if prefix and prefix[-1] == label else after_blank + after_character
-            longer = (*prefix, label)
-            in_character[longer] += before * posterior
-            if following is not None:
-                states[longer] = following[label]
-    sums = {prefix: in_blank[prefix] + in_character[prefix] for prefix in {**in_blank, **in_character}}
-    kept = heapq.nlargest(width, sums, key=sums.__getitem__)
-    total = sum(sums[prefix] for prefix in kept) or 1.0
-    return {prefix: (in_blank[prefix] / total, in_character[prefix] / total) for prefix in kept}
+            before = after_blank if prefix.label == label else both
+            sums.setdefault(longer, [0.0, 0.0])[1] += before * posterior
+    kept = heapq.nlargest(width, sums.items(), key=_mass) if len(sums) > width else sums.items()
+    total = sum(map(_mass, kept)) or 1.0
+    return {prefix: (in_blank / total, in_character / total) for prefix, (in_blank, in_character) in kept}
 
 
-def _whole(
-    strings: Sequence[tuple[int, ...]], states: dict[tuple[int, ...], _State], lexicon: Lexicon, charset: Charset
-) -> list[tuple[int, ...]]:
+def _mass(item: tuple[_Prefix, list[float]]) -> float:
+    return item[1][0] + item[1][1]
+
+
+def _whole(prefixes: Sequence[_Prefix], lexicon: Lexicon, charset: Charset) -> list[tuple[int, ...]]:
     """Those strings that are made of whole entries; without any, what the likeliest prefixes may become; or nothing."""
-    whole = [ids for ids in strings if not ids or lexicon.is_whole(states[ids])]
-    if any(whole) or not any(strings):
+    strings = [(prefix, prefix.ids()) for prefix in prefixes]
+    whole = [ids for prefix, ids in strings if not ids or lexicon.is_whole(prefix.state)]
+    if any(whole) or not any(ids for _, ids in strings):
         return whole
     completed = [
-        (*ids, *charset.encode(rest)) for ids in strings for rest in lexicon.completions(states[ids], COMPLETIONS)
+        (*ids, *charset.encode(rest))
+        for prefix, ids in strings
+        for rest in lexicon.completions(prefix.state, COMPLETIONS)
     ]
     return [(), *completed[:COMPLETIONS]]
 
 
-def _probabilities(
+def string_totals(
     log_probs: torch.Tensor, strings: Sequence[tuple[int, ...]]
 ) -> Iterable[tuple[tuple[int, ...], float]]:
-    """Each string with the logarithm of its probability; together where memory allows it."""
+    """Each string of class ids with the natural logarithm of its probability in a row `(T, C)` of log posteriors.
+
+    As many at once as memory allows; `T` may be of any size.
+    """
     frames = log_probs.shape[0]
     size = len(strings) if frames <= LONGEST_PIECE else 1
     for first in range(0, len(strings), max(1, size)):

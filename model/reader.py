@@ -20,7 +20,7 @@ from model.crnn import COLUMN, CRNN
 from model.fused import Fused, Plain, fold_normalisation, multiplies_bfloat16
 from model.language import LanguageModel
 from model.language import load as load_language
-from model.looks import DOUBTFUL, is_word, looks, spread
+from model.looks import DOUBTFUL, looks, spread
 from model.preprocess import Image, turned
 from model.quantised import Quantised, multiplies_int8
 from model.reading import Alternative, Character, Reading
@@ -98,7 +98,7 @@ class Reader:
     ) -> None:
         """Take over `model`, which is changed: its normalisations are folded into its convolutions.
 
-        Words that are read with doubt are weighed by `language`; without it, by the picture alone.
+        What is read with doubt is weighed by `language` as well; without it, by the picture alone.
 
         `precision` is one of `PRECISIONS`: `int8` does the convolutions in 8-bit integers, and the rest
         in bfloat16 where the processor multiplies it faster than float32. `auto` takes the first of
@@ -142,8 +142,8 @@ class Reader:
         """The text of each image, in order; an image's answer does not depend on the others.
 
         `images` are uint8 `(H, W)` grey or `(H, W, 3)` RGB arrays of any size. One that is much taller
-        than wide is also read turned to either side, and the surest text wins. A word that is read with
-        doubt is looked at again as `model.looks` says, and `model.rescore` weighs what it may be. `decodings`,
+        than wide is also read turned to either side, and the surest text wins. Where one is read with
+        doubt, `model.rescore` weighs what it may be, after more looks at a word, as `model.looks` says. `decodings`,
         one per image, come from `decoding`; without one, an image is decoded greedily. Typographic quotes become
         straight ones unless `typographic_quotes` is set; outer spaces are dropped.
 
@@ -161,10 +161,12 @@ class Reader:
             several[index].append(replace(one, reading=replace(one.reading, turn=turn)) if turn else one)
         best = [_surest(firsts) for firsts in several]
         readings = [one.reading for one in best]
-        doubtful = [(index, one.look) for index, one in enumerate(best) if one.look and is_word(one.look.pixels)]
+        doubtful = [(index, one.look) for index, one in enumerate(best) if one.look]
         with torch.inference_mode():
             again = self._look_again([look for _, look in doubtful])
             for (index, _), found in zip(doubtful, again, strict=True):
+                if len(found) == 1 and self.language is None:
+                    continue  # nothing to weigh
                 weighed = self._weighed(found, asked[index], typographic_quotes)
                 readings[index] = replace(weighed, turn=readings[index].turn)
         return readings
@@ -187,7 +189,7 @@ class Reader:
         ]
 
     def _look_again(self, firsts: Sequence[_Look]) -> list[list[_Look]]:
-        """Each word as it was looked at first, and the other looks that are worth it."""
+        """Each image as it was looked at first, and the other looks that are worth it."""
         views = [(index, name, view) for index, first in enumerate(firsts) for name, view in looks(first.pixels)]
         widths = [0] * len(views)
         found = [[first] for first in firsts]
@@ -199,7 +201,7 @@ class Reader:
         return found
 
     def _weighed(self, found: Sequence[_Look], asked: Decoding | None, typographic_quotes: bool) -> Reading:
-        """The likeliest text after all looks at a word, placed where the look that supports it most has it."""
+        """The likeliest text after all looks, placed where the look that supports it most has it."""
         best, *others = rescore([look.log_probs for look in found], self._charset, self.language)
         look = found[best.look]
         decoded = ctc.Decoded(best.ids, *ctc.align(look.log_probs, best.ids), best.confidence)

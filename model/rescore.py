@@ -1,4 +1,4 @@
-"""What several looks at one word and the language say together.
+"""What one or several looks at a picture and the language say together.
 
 The best strings of each look are weighed by how probable all looks hold them on average, and by how likely they
 are as texts: rescoring of n-best lists, as speech recognition does it (for instance Graves and Jaitly, "Towards
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.beam import Decoding, search
+from model.beam import Decoding, search, string_totals
 from model.charset import Charset
-from model.ctc import string_log_probs
 from model.language import LanguageModel
 
 STRINGS = 8  # of each look
@@ -39,13 +38,12 @@ class Weighed:
 def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageModel | None) -> list[Weighed]:
     """The strings that some look holds probable, the likeliest first.
 
-    `looks` are log posteriors `(T, C)` of the same word, each with its own T. Confidences are in [0, 1] and sum
+    `looks` are log posteriors `(T, C)` of the same picture, each with its own T. Confidences are in [0, 1] and sum
     to 1 over all strings that were found. Without a language model, the looks decide alone.
     """
     found = (search(look, charset, Decoding(), width=STRINGS, least_share=LEAST_SHARE) for look in looks)
     strings = list(dict.fromkeys(candidate.ids for candidates in found for candidate in candidates))
-    wanted = [list(ids) for ids in strings]
-    support = np.array([string_log_probs(look.expand(len(wanted), *look.shape), wanted) for look in looks])
+    support = np.array([[total for _, total in string_totals(look, strings)] for look in looks])
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
         texts = [charset.decode(ids).strip(" ") for ids in strings]

@@ -300,20 +300,20 @@ def train(
 
 def language(
     out: Annotated[Path, typer.Argument(help="File to write.")] = Path("language.safetensors"),
-    texts: Annotated[int, typer.Option(min=1, help="How many texts of signs to count.")] = 2_000_000,
+    texts: Annotated[int, typer.Option(min=1, help="How many texts to count.")] = 1_200_000,
     seed: Annotated[int, typer.Option(help="Another seed writes other texts.")] = 0,
 ) -> None:
     """Count the language model on texts as the renderer writes them."""
     need_training_extra()
     from model.checkpoint import save
-    from model.train.language import bits_per_character, estimate, sign_texts
+    from model.train.language import LEAST, ORDER, bits_per_character, estimate, written
 
-    model = estimate(sign_texts(texts, seed))
+    model = estimate(written(texts, seed), ORDER, max(1, round(LEAST * texts / 1e6)))
     try:
         save(model, out)
     except OSError as error:
         fail(str(error), 1)
-    bits = bits_per_character(model, sign_texts(max(1, texts // 100), seed + 1))
+    bits = bits_per_character(model, written(max(1, texts // 100), seed + 1))
     typer.echo(
         f"{len(model)} n-grams of up to {model.config.order} characters, {bits:.2f} bits for a character of new texts"
     )

@@ -44,7 +44,8 @@ def levels(random: Random) -> tuple[float, float]:
 
 
 def paint(random: Random, level: float) -> Colour:
-    """A colour as light as the grey `level`, from none at all to as strong as can be."""
+    """A colour as light as the grey `level`, from none at all to as strong as can be; 255 is the lightest."""
+    level = min(level, 255.0)
     saturation = random.choice((0.0, random.uniform(0.0, 0.35), random.uniform(0.2, 0.8), random.uniform(0.6, 1.0)))
     pure = np.array(colorsys.hsv_to_rgb(random.random(), saturation, 1.0), np.float32)
     colour = pure * (level / float(pure @ LUMINANCE))

@@ -1,7 +1,7 @@
 """The language model, counted on the texts that the renderer writes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 import numpy as np
@@ -10,20 +10,32 @@ from numpy.typing import NDArray
 
 from model.charset import Charset
 from model.language import BITS, BOUNDARY, FIRST, UNKNOWN, LanguageConfig, LanguageModel, plain
-from model.synth.text import scene_word
+from model.synth.text import joined, prose, receipt_line, scene_word
 
 ORDER = 6
-# How often an n-gram of three characters or more must have been seen to be kept.
-LEAST = 3
+# How often an n-gram of three characters or more must have been seen among a million texts to be kept: with half of
+# that, the model would be twice as large and read the same.
+LEAST = 13
 
 
-def sign_texts(count: int, seed: int) -> Counter[str]:
-    """How often each text comes up among `count` that signs carry; those of another seed are others."""
+def written(count: int, seed: int) -> Counter[str]:
+    """How often each text comes up among `count` that the renderer writes; those of another seed are others."""
     random = Random(seed)
-    return Counter(plain(scene_word(random).strip()) for _ in range(count))
+    write = random.choices(list(KINDS), weights=list(KINDS.values()), k=count)
+    return Counter(plain(joined([one(random)])) for one in write)
 
 
-def estimate(texts: Mapping[str, int], order: int = ORDER, least: int = LEAST) -> LanguageModel:
+def _prose(random: Random) -> str:
+    return prose(random, PROSE)
+
+
+# Signs, cells and lines of receipts, lines of books and letters, each with its share of the texts; a line of prose
+# counts for many words.
+KINDS: dict[Callable[[Random], str], int] = {scene_word: 70, receipt_line: 12, _prose: 18}
+PROSE = 50  # characters
+
+
+def estimate(texts: Mapping[str, int], order: int = ORDER, least: int = 1) -> LanguageModel:
     """A language model of `texts`, which are given with how often they occur.
 
     Raises:
@@ -83,7 +95,7 @@ def _counted(
     }
     weights = {length: np.array([texts[t] for t in several], np.float64) for length, several in by_length.items()}
     for order in range(1, config.order + 1):
-        parts = []
+        parts = [(np.zeros(0, np.int64), np.zeros(0))]  # where all texts are shorter, there are none
         for length, row in rows.items():
             # The boundary before a text is a context, but nothing that is ever to be guessed.
             ends = range(max(1, order - 1), row.shape[1])

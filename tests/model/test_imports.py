@@ -15,8 +15,8 @@ import model
 
 FOLDER = Path(model.__file__).parent
 CORE = {
-    "charset", "config", "preprocess", "looks", "crnn", "fused", "quantised", "ctc", "beam", "checkpoint", "reading",
-    "reader",
+    "charset", "config", "preprocess", "looks", "crnn", "fused", "quantised", "ctc", "beam", "language", "rescore",
+    "checkpoint", "reading", "reader",
 }  # fmt: skip
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
 

@@ -148,6 +148,17 @@ def test_the_language_decides_what_the_picture_leaves_open(unsure: Reader) -> No
     assert unsure.read([picture])[0].text == alone.alternatives[0].text
 
 
+def test_lines_are_weighed_by_the_language_too(unsure: Reader) -> None:
+    line = patches(np.random.default_rng(7), (32, 300))
+    unsure.language = estimate({"": 1})
+    (first,) = unsure.read([line], [unsure.decoding(alternatives=5)])
+    wanted = first.alternatives[-1].text
+    unsure.language = estimate({wanted: 10**9})
+    (told,) = unsure.read([line])
+    likely = unsure.language.log_probs([told.text, first.text])
+    assert told.text != first.text and likely[0] > likely[1]
+
+
 def test_what_is_held_to_a_constraint_is_read_once(unsure: Reader, passes: list[int]) -> None:
     pictures = words(12)
     free = [unsure.decoding(alternatives=2)] * len(pictures)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from model.charset import Charset
 from model.evaluate import open_image, read_labels
-from model.synth import camera, handwriting, ink, text
+from model.synth import camera, ground, handwriting, ink, text
 from model.synth.fonts import Face, by_family, find_faces
 from model.synth.scene import KINDS, Renderer
 from model.synth.sheet import contact_sheet, labelled_folder
@@ -237,3 +237,11 @@ def test_the_command_draws_typefaces_that_training_never_sees(faces: list[Face],
     renderer = Renderer([face for face in faces if face.held_out], 0, kinds={"book": 1})
     assert [one.label for one in read_labels(folder)] == [renderer.sample(index).text for index in range(5)]
     assert sheet.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("level", [0.0, 128.0, 254.99, 255.0, 255.01, 300.0])
+def test_a_paint_is_as_light_as_asked_and_never_lighter_than_white(level: float) -> None:
+    for seed in range(200):
+        colour = ground.paint(Random(seed), level)
+        assert colour.min() >= 0 and colour.max() <= 255.01
+        assert colour @ ground.LUMINANCE == pytest.approx(min(level, 255), abs=0.6)
