@@ -28,6 +28,9 @@ from model.synth.scene import Sample
 
 # Where the temperature is looked for, in its logarithm: from a fifth to five times the network's own.
 LEAST, MOST = -math.log(5), math.log(5)
+# No network is made surer than it is by itself: real pictures lie further from what it has learnt than drawn ones, in
+# typefaces however new, and there it is right less often.
+LEAST_TEMPERATURE = 1.0
 STEPS = 16  # of the golden-section search: to a tenth of a percent
 BATCH = 256
 

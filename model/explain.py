@@ -30,7 +30,7 @@ class Explanation:
     """A reading with each character's runner-up, and the posteriors it came from.
 
     `image` is the picture as it was read: turned if its line lay on its side, as `model.looks` changed it
-    if a second look was surer; the characters of `reading` are in its pixels.
+    if a second look supports the text most; the characters of `reading` are in its pixels.
     `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t lies between the pixels
     `edges[t]` and `edges[t + 1]` of the picture's width.
     """

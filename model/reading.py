@@ -29,8 +29,8 @@ class Reading:
     of the weakest character, or `confidence` where there is no character. `alternatives` are the
     next best texts, the likeliest first, as many as were asked for and found. `turn`, 0, 90 or 270,
     is the clockwise turn in degrees in which a line on its side was read; its characters' spans
-    are along the width of the turned image. `look` names the second look that made it surer, as
-    `model.looks` does.
+    are along the width of the turned image. `look` names the second look that supports it
+    most, as `model.looks` does; "" is the first one.
     """
 
     text: str

@@ -28,7 +28,7 @@ LENGTH_REWARD = 0.5
 
 @dataclass(frozen=True)
 class Weighed:
-    """A string of class ids without blanks, how probable it is among its rivals, and which look supports it most."""
+    """A string of class ids without blanks, how probable it is, and which look supports it most."""
 
     ids: tuple[int, ...]
     confidence: float
@@ -38,8 +38,9 @@ class Weighed:
 def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageModel | None) -> list[Weighed]:
     """The strings that some look holds probable, the likeliest first.
 
-    `looks` are log posteriors `(T, C)` of the same picture, each with its own T. Confidences are in [0, 1] and sum
-    to 1 over all strings that were found. Without a language model, the looks decide alone.
+    `looks` are log posteriors `(T, C)` of the same picture, each with its own T. A string's confidence, in [0, 1], is
+    its share of how probable it is that one of the strings is right, which each look may show by itself: among
+    strings that no look believes in, the best one is not sure. Without a language model, the looks decide alone.
     """
     found = (search(look, charset, Decoding(), width=STRINGS, least_share=LEAST_SHARE) for look in looks)
     strings = list(dict.fromkeys(candidate.ids for candidates in found for candidate in candidates))
@@ -49,7 +50,8 @@ def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageM
         texts = [charset.decode(ids).strip(" ") for ids in strings]
         scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
     shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
+    known = np.exp(support).sum(axis=1).clip(max=1.0)
+    shares *= (1 - np.prod(1 - known)) / shares.sum()
     most = support.argmax(axis=0)
     weighed = [Weighed(ids, float(share), int(look)) for ids, share, look in zip(strings, shares, most, strict=True)]
     return sorted(weighed, key=lambda one: -one.confidence)

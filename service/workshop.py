@@ -151,7 +151,7 @@ def calibrate(
     need_training_extra()
     from model import CheckpointError
     from model import load as load_weights
-    from model.calibrate import calibrated, fit_temperature, ranges
+    from model.calibrate import LEAST_TEMPERATURE, calibrated, fit_temperature, ranges
     from model.synth.fonts import find_faces
     from model.synth.scene import Renderer
 
@@ -159,11 +159,12 @@ def calibrate(
         reader = load_weights(weights, device)
         renderer = Renderer([face for face in find_faces() if face.held_out], seed)
         drawn = [renderer.sample(index) for index in range(samples)]
-        temperature = fit_temperature(reader, drawn)
+        fitted = fit_temperature(reader, drawn)
+        temperature = max(LEAST_TEMPERATURE, fitted)
         calibrated(weights, temperature, ranges(weights, drawn), out)
     except (CheckpointError, RuntimeError, OSError) as error:
         fail(str(error), 1)
-    typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f}")
+    typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f} (fitted: {fitted:.3f})")
 
 
 def average(

@@ -38,14 +38,16 @@ def test_one_look_without_a_language_is_what_the_beam_finds() -> None:
     beam = search(look, CHARSET, Decoding(), width=8, least_share=0.03)
     weighed = rescore([look], CHARSET, None)
     assert [one.ids for one in weighed] == [one.ids for one in beam]
-    total = sum(one.confidence for one in beam)
-    assert [one.confidence for one in weighed] == pytest.approx([one.confidence / total for one in beam], abs=1e-6)
+    assert [one.confidence for one in weighed] == pytest.approx([one.confidence for one in beam], abs=1e-6)
 
 
-def test_confidences_are_shares_of_one() -> None:
-    weighed = rescore([says("help", {2: ("e", 0.4)}), says("herp")], CHARSET, WORDS)
-    assert sum(one.confidence for one in weighed) == pytest.approx(1)
-    assert all(0 <= one.confidence <= 1 for one in weighed)
+def test_confidences_are_shares_of_what_the_looks_know() -> None:
+    unsure, sure = says("help", {2: ("e", 0.4)}), says("herp")
+    together = rescore([unsure, sure], CHARSET, WORDS)
+    assert sum(one.confidence for one in together) == pytest.approx(1, abs=1e-6)
+    vague = torch.full((40, CHARSET.classes), 1 / CHARSET.classes).log()  # eight strings of very many
+    assert sum(one.confidence for one in rescore([vague], CHARSET, WORDS)) < 1e-6
+    assert all(0 <= one.confidence <= 1 for one in together)
 
 
 def test_a_word_wins_where_the_picture_leaves_it_open_and_only_there() -> None:
