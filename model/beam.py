@@ -124,14 +124,28 @@ class Candidate:
     confidence: float
 
 
-def search(
-    log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width: int = WIDTH, least_share: float | None = None
-) -> list[Candidate]:
+def search(log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width: int = WIDTH) -> list[Candidate]:
     """The most probable strings of one row `(T, C)` of log posteriors that fit what is asked, the likeliest first.
 
     There are up to `width` of them and always one, if need be the empty string. The probabilities are
-    exact sums over all alignments, comparable with those of greedy decoding. `least_share` is the share of a
-    frame's best posterior below which a class is not tried there.
+    exact sums over all alignments, comparable with those of greedy decoding.
+
+    Raises:
+        ValueError: `width` is below 1.
+    """
+    share = LEAST_SHARE if asked.lexicon is None else LEAST_SHARE_IN_LEXICON
+    found = strings(log_probs, charset, asked, width=width, least_share=share)
+    candidates = [Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in string_totals(log_probs, found)]
+    return sorted(candidates, key=lambda candidate: -candidate.confidence)[:width]
+
+
+def strings(
+    log_probs: torch.Tensor, charset: Charset, asked: Decoding, *, width: int, least_share: float
+) -> list[tuple[int, ...]]:
+    """The class ids of strings that may be the most probable of one row, in no order, each of them once.
+
+    `least_share` is the share of a frame's best posterior below which a class is not tried there. With a lexicon there
+    may be more than `width` of them.
 
     Raises:
         ValueError: `width` is below 1.
@@ -144,8 +158,7 @@ def search(
         barred[[BLANK, *asked.allowed]] = False
         posteriors[:, barred] = 0.0
     lexicon = asked.lexicon
-    share = least_share or (LEAST_SHARE if lexicon is None else LEAST_SHARE_IN_LEXICON)
-    likely = posteriors > share * posteriors.max(axis=1, keepdims=True)
+    likely = posteriors > least_share * posteriors.max(axis=1, keepdims=True)
     likely[:, BLANK] = False
     frames, labels = np.nonzero(likely)
     bounds = np.searchsorted(frames, np.arange(len(posteriors) + 1))
@@ -157,9 +170,7 @@ def search(
             continue
         tried = dict(zip(labels[first:end].tolist(), posteriors[frame, labels[first:end]].tolist(), strict=True))
         beams = _extended(beams, float(posteriors[frame, BLANK]), tried, lexicon, grown, width)
-    found = _whole(list(beams), lexicon, charset) if lexicon else [prefix.ids() for prefix in beams]
-    candidates = [Candidate(ids, min(1.0, float(np.exp(total)))) for ids, total in string_totals(log_probs, found)]
-    return sorted(candidates, key=lambda candidate: -candidate.confidence)[:width]
+    return _whole(list(beams), lexicon, charset) if lexicon else [prefix.ids() for prefix in beams]
 
 
 class _Prefix:

@@ -54,12 +54,16 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Look:
-    """An image as it was looked at, the width that it was scaled to, and the log posteriors `(T, C)` of the network."""
+    """An image as it was looked at, the width that it was scaled to, and the log posteriors `(T, C)` of the network.
+
+    `decoded` is what was read then, if that is known.
+    """
 
     name: str
     pixels: Image
     scaled_width: int
     log_probs: torch.Tensor
+    decoded: ctc.Decoded | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ class Reader:
         return [
             _First(
                 self._reading(one, view, width, decoding, typographic_quotes),
-                None if one.log_probs is None else _Look("", view, width, one.log_probs),
+                None if one.log_probs is None else _Look("", view, width, one.log_probs, one.best),
             )
             for one, view, width, decoding in zip(
                 (found[index] for index in range(len(views))), views, widths, asked, strict=True
@@ -204,7 +208,10 @@ class Reader:
         """The likeliest text after all looks, placed where the look that supports it most has it."""
         best, *others = rescore([look.log_probs for look in found], self._charset, self.language)
         look = found[best.look]
-        decoded = ctc.Decoded(best.ids, *ctc.align(look.log_probs, best.ids), best.confidence)
+        if look.decoded is not None and look.decoded.ids == best.ids:
+            decoded = replace(look.decoded, confidence=best.confidence)
+        else:
+            decoded = ctc.Decoded(best.ids, *ctc.align(look.log_probs, best.ids), best.confidence)
         rivals = tuple((other.ids, other.confidence) for other in others)
         reading = self._reading(_Found(decoded, rivals), look.pixels, look.scaled_width, asked, typographic_quotes)
         return spread(replace(reading, look=look.name), found[0].pixels.shape[1] / look.pixels.shape[1])

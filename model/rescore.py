@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.beam import Decoding, search, string_totals
+from model.beam import Decoding, string_totals, strings
 from model.charset import Charset
 from model.language import LanguageModel
 
@@ -42,16 +42,16 @@ def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageM
     its share of how probable it is that one of the strings is right, which each look may show by itself: among
     strings that no look believes in, the best one is not sure. Without a language model, the looks decide alone.
     """
-    found = (search(look, charset, Decoding(), width=STRINGS, least_share=LEAST_SHARE) for look in looks)
-    strings = list(dict.fromkeys(candidate.ids for candidates in found for candidate in candidates))
-    support = np.array([[total for _, total in string_totals(look, strings)] for look in looks])
+    found = (strings(look, charset, Decoding(), width=STRINGS, least_share=LEAST_SHARE) for look in looks)
+    rivals = list(dict.fromkeys(ids for several in found for ids in several))
+    support = np.array([[total for _, total in string_totals(look, rivals)] for look in looks])
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
-        texts = [charset.decode(ids).strip(" ") for ids in strings]
+        texts = [charset.decode(ids).strip(" ") for ids in rivals]
         scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
     shares = np.exp(scores - scores.max())
     known = np.exp(support).sum(axis=1).clip(max=1.0)
     shares *= (1 - np.prod(1 - known)) / shares.sum()
     most = support.argmax(axis=0)
-    weighed = [Weighed(ids, float(share), int(look)) for ids, share, look in zip(strings, shares, most, strict=True)]
+    weighed = [Weighed(ids, float(share), int(look)) for ids, share, look in zip(rivals, shares, most, strict=True)]
     return sorted(weighed, key=lambda one: -one.confidence)

@@ -35,7 +35,7 @@ def texts(looks: list[torch.Tensor], language: object = None) -> list[str]:
 
 def test_one_look_without_a_language_is_what_the_beam_finds() -> None:
     look = says("heap", {1: ("o", 0.4), 3: ("d", 0.1)})
-    beam = search(look, CHARSET, Decoding(), width=8, least_share=0.03)
+    beam = search(look, CHARSET, Decoding(), width=8)
     weighed = rescore([look], CHARSET, None)
     assert [one.ids for one in weighed] == [one.ids for one in beam]
     assert [one.confidence for one in weighed] == pytest.approx([one.confidence for one in beam], abs=1e-6)
