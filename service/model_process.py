@@ -39,10 +39,6 @@ PATIENCE = 5.0  # seconds that the process may take to end by itself
 # Below the event loop, which needs little, but at once: where the cores are few, refusals would wait for the model.
 NICENESS = 10
 
-# Seconds after which a thread that computes in Python has to let another one go on. One that weighs doubtful texts does
-# so for milliseconds, and with Python's own 0.005 the other model thread would wait as long after each operator.
-SWITCH_INTERVAL = 0.0005
-
 
 class CannotStart(Exception):
     """The weights or the precision cannot be used; the message says why."""
@@ -236,7 +232,6 @@ def main(settings: str, *descriptors: str) -> int:
     # Told to end, the service first answers what it has taken in. It ends this process by closing its pipes.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     os.nice(NICENESS)
     pipes: list[Connection[Any, Any]] = [Connection(int(descriptor)) for descriptor in descriptors]
     import model

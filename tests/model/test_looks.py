@@ -139,11 +139,6 @@ def test_lines_and_words_without_colours_are_read_once(unsure: Reader, passes: l
 def test_the_language_decides_what_the_picture_leaves_open(unsure: Reader) -> None:
     picture = words(1)[0][:, :, 0].copy()
     (alone,) = unsure.read([picture], [unsure.decoding(alternatives=7)])
-    assert len(alone.alternatives) > 2
-    for other in alone.alternatives:  # any of them wins, where the language knows no other text
-        unsure.language = estimate({other.text: 10**9})
-        (told,) = unsure.read([picture])
-        assert told.text == other.text or told.confidence > other.confidence
     unsure.language = estimate({alone.alternatives[0].text: 10**9})
     assert unsure.read([picture])[0].text == alone.alternatives[0].text
 
