@@ -25,6 +25,7 @@ RUN EXTRA=${EXTRA} python -c "import os, tomllib; p = tomllib.load(open('pyproje
     > dependencies.txt
 RUN --mount=type=cache,target=/root/.cache/pip pip install -r dependencies.txt
 COPY README.md LICENSE ./
+COPY .package ./.package
 COPY model ./model
 COPY service ./service
 COPY weights ./weights

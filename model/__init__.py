@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model.beam import Decoding
-    from model.checkpoint import CheckpointError
-    from model.config import ModelConfig
-    from model.page.lines import FoundLine
-    from model.page.reader import PageReader, load_page_reader
-    from model.page.reading import PageLine, PageReading, Pages, PageSteps
-    from model.preprocess import width_bucket
-    from model.reader import Reader, load
-    from model.reading import Alternative, Character, Reading
+    from linewise.model.decoding.beam_search import Decoding
+    from linewise.model.network.checkpoint import CheckpointError
+    from linewise.model.network.config import ModelConfig
+    from linewise.model.page.pipeline import PageLine, PageReading, Pages, PageSteps
+    from linewise.model.page.postprocess import FoundLine
+    from linewise.model.page.reader import PageReader, load_page_reader
+    from linewise.model.recognition.preprocess import width_bucket
+    from linewise.model.recognition.reader import Reader, load
+    from linewise.model.recognition.results import Alternative, Character, Reading
 
 __all__ = [
     "Alternative",
@@ -34,15 +34,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "beam": ("Decoding",),
-    "checkpoint": ("CheckpointError",),
-    "config": ("ModelConfig",),
-    "page.lines": ("FoundLine",),
+    "decoding.beam_search": ("Decoding",),
+    "network.checkpoint": ("CheckpointError",),
+    "network.config": ("ModelConfig",),
+    "page.postprocess": ("FoundLine",),
     "page.reader": ("PageReader", "load_page_reader"),
-    "page.reading": ("PageLine", "PageReading", "PageSteps", "Pages"),
-    "preprocess": ("width_bucket",),
-    "reader": ("Reader", "load"),
-    "reading": ("Alternative", "Character", "Reading"),
+    "page.pipeline": ("PageLine", "PageReading", "PageSteps", "Pages"),
+    "recognition.preprocess": ("width_bucket",),
+    "recognition.reader": ("Reader", "load"),
+    "recognition.results": ("Alternative", "Character", "Reading"),
 }
 
 
@@ -53,6 +53,6 @@ def __getattr__(name: str) -> Any:
     """
     for home, names in _HOMES.items():
         if name in names:
-            found = globals()[name] = getattr(import_module(f"model.{home}"), name)
+            found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
             return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.charset import BLANK, STRAIGHT
-from model.looks import seen, spread
-from model.preprocess import Image, turned
-from model.reader import Reader
-from model.reading import Character, Reading
+from linewise.model.network.charset import BLANK, STRAIGHT
+from linewise.model.recognition.augmented_views import seen, spread
+from linewise.model.recognition.preprocess import Image, turned
+from linewise.model.recognition.reader import Reader
+from linewise.model.recognition.results import Character, Reading
 
 NOTHING = "∅"  # how the blank is written
 VISIBLE = 0.02  # posterior from which a runner-up is worth showing
@@ -29,8 +29,9 @@ class RunnerUp:
 class Explanation:
     """A reading with each character's runner-up, and the posteriors it came from.
 
-    `image` is the picture as it was read: turned if its line lay on its side, as `model.looks` changed it
-    if a second look supports the text most; the characters of `reading` are in its pixels.
+    `image` is the picture as it was read: turned if its line lay on its side, as
+    `recognition.augmented_views` changed it if a second look supports the text most;
+    the characters of `reading` are in its pixels.
     `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t lies between the pixels
     `edges[t]` and `edges[t + 1]` of the picture's width.
     """

@@ -11,16 +11,16 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from service import routes
-from service.access import KeyRing, RateLimiter
-from service.cores import share_cores
-from service.engine import Engine, LineReader, PageFinder
-from service.errors import LastResort, install_handlers
-from service.guards import BodyGuard, OverloadGuard
-from service.metrics import Metrics
-from service.observe import RequestContext
-from service.page import page
-from service.settings import Settings
+from linewise.service.api import routes
+from linewise.service.errors import LastResort, install_handlers
+from linewise.service.inference.cpu import share_cores
+from linewise.service.inference.engine import Engine, LineReader, PageFinder
+from linewise.service.metrics import Metrics
+from linewise.service.middleware.auth import KeyRing, RateLimiter
+from linewise.service.middleware.guards import BodyGuard, OverloadGuard
+from linewise.service.middleware.request_context import RequestContext
+from linewise.service.settings import Settings
+from linewise.service.web.page import page
 
 DESCRIPTION = "Send the picture of a line of text, get the text with a confidence."
 
@@ -114,7 +114,7 @@ def open_page_finder(reader: LineReader) -> PageFinder | None:
 
     Raises ``model.CheckpointError``.
     """
-    import model
+    from linewise import model
 
     return model.load_page_reader(reader=reader) if isinstance(reader, model.Reader) else None
 
@@ -124,6 +124,6 @@ def load_reader(settings: Settings) -> LineReader:
 
     Raises ``model.CheckpointError``, and ``ValueError`` for a precision that weights or processor cannot do.
     """
-    import model
+    from linewise import model
 
     return model.load(settings.weights, settings.device, settings.precision)

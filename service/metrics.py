@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service.jobs import BatchReport, Observer
+from linewise.service.inference.queue import BatchReport, Observer
 
 if TYPE_CHECKING:
-    from service.engine import Engine
+    from linewise.service.inference.engine import Engine
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -1,7 +1,7 @@
 """The application on Ray Serve: any number of replicas on any number of machines, each the whole service in small.
 
     linewise serve --engine ray                                  # a Ray of its own, or the cluster of RAY_ADDRESS
-    serve run service.ray_serving:build max_replicas=4           # Ray's own command
+    serve run linewise.service.ray_serving:build max_replicas=4           # Ray's own command
     serve deploy service/deploy/serve.yaml                       # to a cluster
 
 What a replica is and does stands in ``service.app``: keys, limits, batching and health are its own. Ray starts and
@@ -23,10 +23,10 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from service.app import create_app
-from service.engine import Engine, State
-from service.logs import log_config
-from service.settings import Replicas, Settings
+from linewise.service.app import create_app
+from linewise.service.inference.engine import Engine, State
+from linewise.service.logs import log_config
+from linewise.service.settings import Replicas, Settings
 
 NAME = "linewise"
 RETRY_AFTER = 1.0  # seconds; a proxy knows nothing of the replicas' queues, and the next try may meet a free one

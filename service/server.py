@@ -14,10 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import _imaging
 
-from service.engine import Engine
-from service.logs import log_config
-from service.protocol import BoundedHttp
-from service.settings import Settings
+from linewise.service.inference.engine import Engine
+from linewise.service.logs import log_config
+from linewise.service.middleware.http_limits import BoundedHttp
+from linewise.service.settings import Settings
 
 EXIT_MODEL_FAILED = 1
 EXIT_NOT_STARTED = 3  # as uvicorn itself does

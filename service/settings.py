@@ -12,9 +12,9 @@ import limits
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.cores import granted_cores
-from service.images import ImageLimits
-from service.jobs import BatchLimits
+from linewise.service.documents.image import ImageLimits
+from linewise.service.inference.cpu import granted_cores
+from linewise.service.inference.queue import BatchLimits
 
 MIN_KEY = 16  # characters: fewer can be guessed
 

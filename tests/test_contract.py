@@ -35,13 +35,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors import safe_open
 
 # Everything taken from the project. Ray is optional, so its module is imported by name.
-import model
-from model.checkpoint import DEFAULT_PATH
-from service import cli, client, errors, settings
-from service.app import create_app
+from linewise import model
+from linewise.model.network.checkpoint import DEFAULT_PATH
+from linewise.service import client, errors, settings
+from linewise.service.app import create_app
+from linewise.service.cli import main as cli
 from tests.service.conftest import FakePages, FakeReader, draw_line, encode, wait_until_ready
 
-RAY_SERVING = "service.ray_serving"
+RAY_SERVING = "linewise.service.ray_serving"
 
 RECORD = Path(__file__).with_name("contract.json")
 PICTURES = Path(__file__).with_name("data")

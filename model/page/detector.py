@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import CheckpointError, read_checkpoint
-from model.crnn import ResidualBlock
+from linewise.model.network.checkpoint import CheckpointError, read_checkpoint
+from linewise.model.network.crnn import ResidualBlock
 
 MULTIPLE = 32  # of which a page's sides must be multiples, the stride of the coarsest features
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from model.fused import fold_normalisation, multiplies_bfloat16
-from model.page.detector import MULTIPLE, Detector, load_detector
-from model.page.lines import STRIDE, FoundLine, Map, find
-from model.page.reading import PageReading, Pages
-from model.preprocess import Image, to_tensor
-from model.reader import Reader, load
+from linewise.model.page.detector import MULTIPLE, Detector, load_detector
+from linewise.model.page.pipeline import PageReading, Pages
+from linewise.model.page.postprocess import STRIDE, FoundLine, Map, find
+from linewise.model.recognition.preprocess import Image, to_tensor
+from linewise.model.recognition.reader import Reader, load
+from linewise.model.runtime.fused import fold_normalisation, multiplies_bfloat16
 
 # Rows that the detector sees at once, so that memory does not grow with the length of a receipt, and
 # rows that two such bands share: the network sees some 200 pixels around.

@@ -1,0 +1,1 @@
+"""The renderer of training samples. Knows the alphabet, and no tensors."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from model.config import ModelConfig
+from linewise.model.network.config import ModelConfig
 
 
 @dataclass(frozen=True)

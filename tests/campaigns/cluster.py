@@ -29,10 +29,10 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from service.client import Client, ServiceFailure
-from service.cores import granted_cores
-from service.files import image_files
-from service.load import closed_loop
+from linewise.service.bulk.sources import image_files
+from linewise.service.cli.load_test import closed_loop
+from linewise.service.client.client import Client, ServiceFailure
+from linewise.service.inference.cpu import granted_cores
 from tests.campaigns.harness import service
 from tests.service.test_ray_serving import descendants
 
@@ -122,7 +122,7 @@ def bulk(place: Path, images: int) -> dict[str, object]:
     """One process, then Ray, cut half-way: the times, and whether the rows are the same."""
     folder, whole, out = place / "lines", place / "whole.jsonl", place / "out.jsonl"
     draw(folder, images)
-    command = [sys.executable, "-m", "service.cli", "read", str(folder), "--output"]
+    command = [sys.executable, "-m", "linewise", "read", str(folder), "--output"]
     environment = os.environ | RAY
     started = time.monotonic()
     subprocess.run([*command, str(whole)], check=True, stderr=subprocess.DEVNULL)

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.app import create_app
-from service.server import run
-from service.settings import Settings
+from linewise.service.app import create_app
+from linewise.service.server import run
+from linewise.service.settings import Settings
 
 SECRET = "geheim"  # begins every text that is read, and must not be in any log
 

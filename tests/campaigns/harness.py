@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVE = ("-m", "service.cli", "serve")
+SERVE = ("-m", "linewise", "serve")
 PATIENCE = 300  # seconds for a start or an end on a busy machine
 
 

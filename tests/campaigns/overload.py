@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.files import image_files
-from service.load import Report, closed_loop, open_loop
-from service.settings import Settings
+from linewise.service.bulk.sources import image_files
+from linewise.service.cli.load_test import Report, closed_loop, open_loop
+from linewise.service.settings import Settings
 from tests.campaigns.harness import service
 
 CLIENTS = 32

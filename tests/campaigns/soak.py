@@ -20,8 +20,8 @@ from random import Random
 
 import numpy as np
 
-from service.files import image_files
-from service.load import multipart
+from linewise.service.bulk.sources import image_files
+from linewise.service.cli.load_test import multipart
 from tests.campaigns.harness import resident, service
 
 LEAK = 1.0  # MB for each 1000 requests

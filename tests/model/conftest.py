@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model import Reader
-from model.config import ModelConfig
-from model.crnn import CRNN
+from linewise.model import Reader
+from linewise.model.network.config import ModelConfig
+from linewise.model.network.crnn import CRNN
 
 # The networks here are tiny: threads would only wait for each other, long where the cores are busy.
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import Reader
-from model.explain import NOTHING, draw, explain
+from linewise.model import Reader
+from linewise.model.explain import NOTHING, draw, explain
 from tests.model.conftest import BAR, QUOTE, SPACE, bars
 
 

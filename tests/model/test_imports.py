@@ -1,4 +1,4 @@
-"""Who may import whom: the road does not know what stands beside it, and the recogniser knows no service."""
+"""The model's import graph: packages depend in one direction, and the core needs few libraries."""
 
 from __future__ import annotations
 
@@ -11,14 +11,32 @@ from pathlib import Path
 
 import pytest
 
-import model
+from linewise import model
 
-FOLDER = Path(model.__file__).parent
-CORE = {
-    "charset", "config", "preprocess", "looks", "crnn", "fused", "quantised", "ctc", "beam", "language", "rescore",
-    "checkpoint", "reading", "reader",
+FOLDER = Path(model.__file__).resolve().parent
+
+# What each package may import of the others. `explain` and the public names of `model` stand above all of them.
+ALLOWED = {
+    "network": set(),
+    "runtime": {"network"},
+    "decoding": {"network"},
+    "recognition": {"network", "runtime", "decoding"},
+    "page": {"network", "runtime", "decoding", "recognition"},
+    "evaluation": {"network", "runtime", "decoding", "recognition", "page", "synth"},
+    "synth": {"network"},
+    "train": {"network", "runtime", "decoding", "recognition", "page", "evaluation", "synth"},
+    "explain": {"network", "runtime", "decoding", "recognition"},
 }  # fmt: skip
+CORE = ("network", "runtime", "decoding", "recognition")
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
+
+
+def files(package: str) -> list[Path]:
+    """Every file of a package, or of a module at the top, however deep."""
+    folder = FOLDER / package
+    found = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    assert found, package
+    return found
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -32,51 +50,71 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def parts_used(file: Path) -> set[str]:
-    """The modules and packages of `model` that a file imports."""
-    return {name.split(".")[1] for name in imports(file) if name.startswith("model.")}
+    """The packages of `linewise.model` that a file imports from."""
+    return {name.split(".")[2] for name in imports(file) if name.startswith("linewise.model.")}
 
 
-def test_the_core_leans_on_few_libraries_and_on_itself() -> None:
-    for name in CORE:
-        file = FOLDER / f"{name}.py"
-        roots = {found.split(".")[0] for found in imports(file)}
-        assert roots <= LIBRARIES_OF_THE_CORE | {"model"} | sys.stdlib_module_names, name
-        assert parts_used(file) <= CORE, name
+def module_name(file: Path) -> str:
+    """The dotted name below `linewise.model` of a file."""
+    parts = file.relative_to(FOLDER).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_nothing_imports_the_service() -> None:
+def test_every_package_is_named_here() -> None:
+    assert {p.stem for p in FOLDER.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} == {
+        "__init__",
+        *ALLOWED,
+    }
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_packages_import_in_one_direction(package: str) -> None:
+    for file in files(package):
+        assert parts_used(file) <= ALLOWED[package] | {package}, file
+
+
+@pytest.mark.parametrize("package", CORE)
+def test_the_core_needs_few_libraries(package: str) -> None:
+    for file in files(package):
+        roots = {name.split(".")[0] for name in imports(file)}
+        assert roots <= LIBRARIES_OF_THE_CORE | {"linewise"} | sys.stdlib_module_names, file
+
+
+def test_the_model_imports_nothing_of_the_service() -> None:
     for file in FOLDER.rglob("*.py"):
-        assert not any(name.split(".")[0] == "service" for name in imports(file)), file.name
+        assert not any(name.startswith("linewise.service") or name == "linewise.service" for name in imports(file)), (
+            file
+        )
 
 
 def test_the_renderer_knows_the_alphabet_only_and_no_tensors() -> None:
-    for file in (FOLDER / "synth").glob("*.py"):
-        assert parts_used(file) <= {"charset", "synth"}, file.name
-        assert not any(name.split(".")[0] == "torch" for name in imports(file)), file.name
+    for file in files("synth"):
+        used = {name for name in imports(file) if name.startswith("linewise.model.network")}
+        assert all(name.startswith("linewise.model.network.charset") for name in used), file
+        assert not any(name.split(".")[0] == "torch" for name in imports(file)), file
 
 
-def test_nothing_but_the_training_imports_the_training() -> None:
-    for file in FOLDER.rglob("*.py"):
-        if file.parent.name != "train":
-            assert "train" not in parts_used(file), file.name
-
-
-def test_there_are_no_circles() -> None:
-    graph = {file.stem: parts_used(file) for file in FOLDER.glob("*.py") if file.stem != "__init__"}
-    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+def test_modules_import_without_cycles() -> None:
+    modules = {module_name(file): file for file in FOLDER.rglob("*.py") if file.name != "__init__.py"}
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        used = {name.removeprefix("linewise.model.") for name in imports(file) if name.startswith("linewise.model.")}
+        graph[module] = {other for other in modules if other in used or other in {n.rpartition(".")[0] for n in used}}
+    assert sum(map(len, graph.values())) > len(graph)
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 
 def test_the_public_names_are_these() -> None:
     lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
     pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
-    elsewhere = {"ModelConfig", "Pages", "width_bucket"}  # for who has the networks in another process
+    elsewhere = {"ModelConfig", "Pages", "width_bucket"}  # for a parent process whose worker holds the networks
     assert set(model.__all__) == lines | pages | elsewhere
     assert all(getattr(model, name) for name in model.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = model.Nothing
 
 
-def test_what_is_needed_beside_a_network_elsewhere_comes_without_torch() -> None:
+def test_a_parent_process_needs_no_torch() -> None:
     names = "ModelConfig, Pages, width_bucket, Reading, FoundLine, PageReading"
-    program = f"import sys; from model import {names}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], cwd=FOLDER.parent, check=True, timeout=300)
+    program = f"import sys; from linewise.model import {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

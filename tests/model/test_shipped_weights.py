@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
-import model
-from model.charset import DEFAULT_ALPHABET
-from model.checkpoint import DEFAULT_PATH
+from linewise import model
+from linewise.model.network.charset import DEFAULT_ALPHABET
+from linewise.model.network.checkpoint import DEFAULT_PATH
 
 pytestmark = pytest.mark.skipif(not DEFAULT_PATH.is_file(), reason=f"no weights at {DEFAULT_PATH.name} in this tree")
 

@@ -19,10 +19,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
-from model import Character, FoundLine, PageLine, PageReading, PageSteps, Reading
-from service.app import create_app
-from service.protocol import BoundedHttp
-from service.settings import Settings
+from linewise.model import Character, FoundLine, PageLine, PageReading, PageSteps, Reading
+from linewise.service.app import create_app
+from linewise.service.middleware.http_limits import BoundedHttp
+from linewise.service.settings import Settings
 
 Pixels = npt.NDArray[np.uint8]
 

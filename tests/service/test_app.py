@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.settings import Settings
+from linewise.service.app import create_app
+from linewise.service.settings import Settings
 
 
 @pytest.mark.parametrize("root", ["/healthz", "/v2/health"])

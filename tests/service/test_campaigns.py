@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from service.documents import decode_page, page_count
-from service.errors import BadRequest, ImageError
-from service.images import ImageLimits, decode
+from linewise.service.documents.image import ImageLimits, decode
+from linewise.service.documents.multipage import decode_page, page_count
+from linewise.service.errors import BadRequest, ImageError
 from tests.campaigns import hostile, lost, overload, restart, soak
 from tests.campaigns.documents import base_documents
 from tests.campaigns.faulty import picture

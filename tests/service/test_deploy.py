@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from starlette.testclient import TestClient
 
-from service.settings import Replicas, Settings, as_markdown, describe
+from linewise.service.settings import Replicas, Settings, as_markdown, describe
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "service" / "deploy"
@@ -105,7 +105,7 @@ def test_ray_takes_the_config_and_the_application_takes_its_arguments(where: str
     schema = pytest.importorskip("ray.serve.schema", reason="the extra ray is not installed")
     config = documents(where)[0] if where == "serve.yaml" else yaml.safe_load(ray_service()["serveConfigV2"])
     (application,) = schema.ServeDeploySchema.model_validate(config).applications
-    assert application.import_path == "service.ray_serving:build"
+    assert application.import_path == "linewise.service.ray_serving:build"
     assert Replicas.model_validate(application.args).max_replicas > 1
 
 

@@ -13,7 +13,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from model.checkpoint import DEFAULT_PATH
+from linewise.model.network.checkpoint import DEFAULT_PATH
 from tests.campaigns.harness import service
 
 PICTURES = 32

@@ -17,10 +17,10 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
-import model
-from service import cli
-from service.app import create_app
-from service.settings import Settings
+from linewise import model
+from linewise.service.app import create_app
+from linewise.service.cli import main
+from linewise.service.settings import Settings
 
 TEXT = "Invoice 1042"
 
@@ -156,7 +156,7 @@ def test_an_empty_picture_has_no_text(client: TestClient) -> None:
 
 def test_the_command_line_prints_the_text(client: TestClient, tmp_path: Path) -> None:
     line().save(tmp_path / "line.png")
-    result = CliRunner().invoke(cli.app, ["read", "--device", "cpu", str(tmp_path / "line.png")])
+    result = CliRunner().invoke(main.app, ["read", "--device", "cpu", str(tmp_path / "line.png")])
     assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
 
 
@@ -189,13 +189,13 @@ def test_a_single_line_stays_one_for_auto(client: TestClient) -> None:
 def test_the_command_line_reads_pages(tmp_path: Path) -> None:
     letter().save(tmp_path / "a.png")
     letter().rotate(180).save(tmp_path / "b.png")
-    shown = CliRunner().invoke(cli.app, ["read", "--page", str(tmp_path / "a.png")])
+    shown = CliRunner().invoke(main.app, ["read", "--page", str(tmp_path / "a.png")])
     assert (shown.exit_code, shown.stdout.splitlines()) == (0, LETTER)
-    several = CliRunner().invoke(cli.app, ["read", "--page", "--json", str(tmp_path)])
+    several = CliRunner().invoke(main.app, ["read", "--page", "--json", str(tmp_path)])
     first, second = (json.loads(one) for one in several.stdout.splitlines())
     assert [first["text"].split("\n"), second["text"].split("\n")] == [LETTER, LETTER]
     assert (first["turn"], second["turn"]) == (0, 180)
-    refused = CliRunner().invoke(cli.app, ["read", "--page", "--charset", "0123", str(tmp_path)])
+    refused = CliRunner().invoke(main.app, ["read", "--page", "--charset", "0123", str(tmp_path)])
     assert refused.exit_code == 2 and "--charset" in refused.stderr
 
 
@@ -214,7 +214,7 @@ def test_a_letter_becomes_a_searchable_pdf_over_http_and_on_the_command_line(
         assert response.status_code == 200, response.text
         target = tmp_path / f"new-{name}.pdf"
         result = CliRunner().invoke(
-            cli.app, ["read", "--page", "--format", "pdf", str(tmp_path / name), "--output", str(target)]
+            main.app, ["read", "--page", "--format", "pdf", str(tmp_path / name), "--output", str(target)]
         )
         assert (result.exit_code, result.stderr) == (0, "")
         for made in (response.content, target.read_bytes()):

@@ -14,15 +14,16 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from model import Reader, Reading, preprocess
-from model.config import ModelConfig
-from model.crnn import CRNN
-from service import answers
-from service.app import create_app
-from service.engine import Recognition
-from service.settings import Settings
+from linewise.model import Reader, Reading
+from linewise.model.network.config import ModelConfig
+from linewise.model.network.crnn import CRNN
+from linewise.model.recognition import preprocess
+from linewise.service.api import responses
+from linewise.service.app import create_app
+from linewise.service.inference.engine import Recognition
+from linewise.service.settings import Settings
 
-MOST = 4  # pictures in a batch; tests/service/test_batching.py has the larger ones
+MOST = 4  # pictures in a batch; tests/service/inference/test_batcher.py has the larger ones
 POISON = 255  # number of the picture that fails
 STAGES = {"decode": "undecodable", "preprocess": "internal", "forward": "internal", "result": "internal",
           "answer": "internal"}  # fmt: skip
@@ -87,7 +88,7 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def of_poison(result: Recognition, options: object) -> bool:
             return is_poison(result.image.pixels)
 
-        monkeypatch.setattr(answers, "text_answer", failing(answers.text_answer, of_poison))
+        monkeypatch.setattr(responses, "text_answer", failing(responses.text_answer, of_poison))
 
 
 def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:

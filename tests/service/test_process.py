@@ -21,10 +21,10 @@ from PIL import Image
 # A service whose model takes as long as the picture is wide, in hundredths of a second, and dies of a red one.
 PROGRAM = """
 import sys, time
-from model import Reading
-from service.app import create_app
-from service.server import run
-from service.settings import Settings
+from linewise.model import Reading
+from linewise.service.app import create_app
+from linewise.service.server import run
+from linewise.service.settings import Settings
 
 class AcceleratorError(RuntimeError): ...
 

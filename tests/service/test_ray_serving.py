@@ -21,10 +21,10 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from model.checkpoint import DEFAULT_PATH
-from service.app import create_app
-from service.client import Client
-from service.settings import Replicas, Settings
+from linewise.model.network.checkpoint import DEFAULT_PATH
+from linewise.service.app import create_app
+from linewise.service.client.client import Client
+from linewise.service.settings import Replicas, Settings
 from tests.service.conftest import FakeReader, draw_line, encode, wait_until_ready
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -74,7 +74,7 @@ class Served:
             "LINEWISE_RAY_MAX_QUEUED": "4",
         }
         self.log = (home / "log").open("wb")
-        command = [sys.executable, "-m", "service.cli", "serve", "--engine", "ray", "--port", str(self.port)]
+        command = [sys.executable, "-m", "linewise", "serve", "--engine", "ray", "--port", str(self.port)]
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
 
     def replicas(self) -> set[int]:
@@ -212,7 +212,7 @@ def test_told_to_stop_it_finishes_what_was_taken_and_leaves_nothing_behind(serve
 
 
 def test_a_replica_is_healthy_only_when_it_is_warm(fake: FakeReader) -> None:
-    from service.ray_serving import Health
+    from linewise.service.ray_serving import Health
 
     fake.warm_gate.clear()
     app = create_app(Settings(), fake)
@@ -227,7 +227,7 @@ def test_a_replica_is_healthy_only_when_it_is_warm(fake: FakeReader) -> None:
 
 
 def test_a_stuck_model_makes_a_replica_unhealthy(fake: FakeReader) -> None:
-    from service.ray_serving import Health
+    from linewise.service.ray_serving import Health
 
     health = Health()
     for alive in (True, False):
@@ -241,7 +241,7 @@ def test_a_stuck_model_makes_a_replica_unhealthy(fake: FakeReader) -> None:
 
 
 def test_a_replica_without_the_keys_of_its_command_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.ray_serving import settings_in_replica
+    from linewise.service.ray_serving import settings_in_replica
 
     for name in ("LINEWISE_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
@@ -254,7 +254,7 @@ def test_a_replica_without_the_keys_of_its_command_does_not_start(monkeypatch: p
 
 
 def test_the_threads_of_a_replica_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.ray_serving import settings_in_replica
+    from linewise.service.ray_serving import settings_in_replica
 
     for cpus, wanted in ((4.0, (4, "1")), (0.5, (1, "1"))):
         monkeypatch.setenv("OMP_NUM_THREADS", "4")  # as Ray sets it

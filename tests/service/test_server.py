@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.app import create_app
-from service.settings import Settings
+from linewise.service.app import create_app
+from linewise.service.settings import Settings
 
 Serve = Callable[..., AbstractContextManager[int]]
 

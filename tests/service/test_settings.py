@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from service import cli
-from service.settings import Settings, as_markdown, describe, explain
+from linewise.service.cli import main
+from linewise.service.settings import Settings, as_markdown, describe, explain
 
 
 def test_the_default_address_is_this_machine_only() -> None:
@@ -46,7 +46,7 @@ def test_loopback_needs_no_flag(host: str) -> None:
 
 
 def test_every_setting_is_in_the_help_and_in_the_documentation() -> None:
-    shown = CliRunner().invoke(cli.app, ["serve", "--help"]).stdout
+    shown = CliRunner().invoke(main.app, ["serve", "--help"]).stdout
     for name, default, text in describe():
         assert text.endswith("."), name
         assert name in shown and default in shown
@@ -70,6 +70,6 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
 
 
 def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("linewise.service.settings.find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=r"linewise\[telemetry\]"):
         Settings(telemetry=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from model.checkpoint import DEFAULT_PATH
+from linewise.model.network.checkpoint import DEFAULT_PATH
 from tests.campaigns.harness import PATIENCE, ROOT, children, free_port, start
 
 needs_weights = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
@@ -61,7 +61,7 @@ def test_it_starts_and_reads_without_network_root_or_a_writable_disk() -> None:
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this system lets nobody make namespaces")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".package"), "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(caged, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["text"]
@@ -88,7 +88,7 @@ def test_spoiled_weights_stop_the_start_with_one_line(
     weights = tmp_path / "weights.safetensors"
     spoil(weights, DEFAULT_PATH.read_bytes())
     result = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve", "--port", "0"],
+        [sys.executable, "-m", "linewise", "serve", "--port", "0"],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -103,7 +103,7 @@ def test_spoiled_weights_stop_the_start_with_one_line(
 ON_ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from service.cli import app
+from linewise.service.cli.main import app
 app(["serve"])
 """
 

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-import model
-from model.checkpoint import CheckpointError, load_model, save
-from model.metrics import character_error_rate
-from model.page.detector import DEFAULT_PATH, Detector, DetectorConfig, load_detector
-from model.page.reader import BAND, PageReader
+from linewise import model
+from linewise.model.evaluation.metrics import character_error_rate
+from linewise.model.network.checkpoint import CheckpointError, load_model, save
+from linewise.model.page.detector import DEFAULT_PATH, Detector, DetectorConfig, load_detector
+from linewise.model.page.reader import BAND, PageReader
 
 LETTER = [
     "Dear customer",

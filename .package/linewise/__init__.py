@@ -1,0 +1,45 @@
+"""Linewise: text recognition in pictures of lines and pages.
+
+`load()` gives a `Reader`, `load_page_reader()` one for whole pages, `Client` asks a running service. Every name is
+imported on first use, since importing torch takes seconds.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linewise.model import PageReader, PageReading, Reader, Reading, load, load_page_reader
+    from linewise.service.client import AsyncClient, Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "PageReader",
+    "PageReading",
+    "Reader",
+    "Reading",
+    "__version__",
+    "load",
+    "load_page_reader",
+]
+
+try:
+    __version__ = version("linewise")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"
+
+_CLIENT_NAMES = ("AsyncClient", "Client")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use.
+
+    Raises:
+        AttributeError: there is no public name like that.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module("linewise.service.client" if name in _CLIENT_NAMES else "linewise.model")
+    value = globals()[name] = getattr(module, name)
+    return value

@@ -1,0 +1,125 @@
+"""One safetensors file with the weights, the configuration and a digest over both."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from linewise.model.network.config import ModelConfig
+from linewise.model.network.crnn import CRNN
+
+# The package `weights` is installed beside the package `model`, and stands beside it in the repository.
+DEFAULT_PATH = Path(__file__).resolve().parents[2] / "weights" / "linewise.safetensors"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the message is one line that says why."""
+
+
+class Configuration(Protocol):
+    """What a network is built from."""
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON."""
+
+
+class Configured(Protocol):
+    """A network with the configuration that it was built from."""
+
+    @property
+    def config(self) -> Configuration: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tensors by name."""
+
+
+def save(model: Configured, path: str | os.PathLike[str]) -> None:
+    """Write a model to one file, floating tensors as float16, replacing an older file in one step.
+
+    Raises:
+        CheckpointError: a weight is not finite or does not fit into float16.
+        OSError: the file cannot be written.
+    """
+    tensors = {name: _stored(tensor) for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{name} holds values that float16 cannot")
+    config = model.config.to_json()
+    metadata = {"config": config, "sha256": _digest(config, tensors)}
+    part = Path(f"{os.fspath(path)}.part")
+    try:
+        save_file(tensors, part, metadata)
+    except SafetensorError as error:  # also of a folder that is not there, or a disk that is full
+        raise OSError(f"{path} cannot be written: {_line(error)}") from error
+    part.chmod(0o644)  # safetensors leaves it to its owner alone, but a service runs as somebody else
+    os.replace(part, path)
+
+
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[CRNN, str]:
+    """The model of a file in evaluation mode, float32, on `device`, and its revision.
+
+    Raises:
+        CheckpointError: missing or unreadable, not safetensors, a wrong digest, an unusable
+            configuration, or tensors that do not fit the configuration.
+    """
+    text, tensors, revision = read_checkpoint(path)
+    try:
+        config = ModelConfig.from_json(text)
+        model = CRNN(config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} has an unusable model configuration: {_line(error)}") from error
+    try:
+        model.load_state_dict(tensors)  # copies into the model's own float32 parameters
+    except RuntimeError as error:
+        raise CheckpointError(f"the tensors of {path} do not fit its configuration: {_line(error)}") from error
+    return model.to(device).eval(), revision
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[str, dict[str, torch.Tensor], str]:
+    """Configuration text, tensors and revision of a file whose digest is right.
+
+    The revision is `sha256:` and the hash of the file. A changed bit anywhere in the file is found.
+
+    Raises:
+        CheckpointError: missing or unreadable, not safetensors, or a wrong digest.
+    """
+    path = Path(path)
+    try:
+        revision = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot open the checkpoint {path}: {error.strerror}") from error
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {_line(error)}") from error
+    if "config" not in metadata or "sha256" not in metadata:
+        raise CheckpointError(f"{path} is not a Linewise checkpoint: it lacks a configuration or a digest")
+    if _digest(metadata["config"], tensors) != metadata["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
+    return metadata["config"], tensors, revision
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 in hex over the configuration and, by name, each tensor's name, type, shape and bytes."""
+    total = hashlib.sha256(config.encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    """The message of an error on one line of bearable length."""
+    return " ".join(str(error).split())[:300]

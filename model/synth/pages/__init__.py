@@ -1,0 +1,1 @@
+"""Drawn pages with the positions of their lines, for the line detector."""

@@ -1,0 +1,1 @@
+"""What the renderer draws with: typefaces, handwritten digits, texts."""

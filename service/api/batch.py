@@ -1,0 +1,103 @@
+"""Several images of one request, read side by side, answered together or as they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from linewise.service.api import responses
+from linewise.service.api.options import Options
+from linewise.service.api.schemas import BatchItem, BatchResponse, BatchSummary
+from linewise.service.api.uploads import Item
+from linewise.service.errors import InternalError, ServiceError, note_problem, request_id_of
+from linewise.service.inference.batcher import Ticket
+from linewise.service.inference.engine import Engine
+from linewise.service.inference.pipeline import recognize
+
+if TYPE_CHECKING:
+    from linewise.model import Decoding, Reading
+
+log = logging.getLogger("linewise.service")
+
+
+class BatchRun:
+    """One admitted request for several images; whoever awaits its results holds the ticket."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ticket: Ticket[Reading],
+        items: Sequence[Item],
+        options: Options,
+        decoding: Decoding | None,
+        scope: Scope,
+        started: float,
+    ) -> None:
+        self._engine = engine
+        self._ticket = ticket
+        self._items = items
+        self._options = options
+        self._decoding = decoding
+        self._scope = scope
+        self._request_id = request_id_of(scope)
+        self._started = started
+        self._reader = engine.reader
+
+    async def collect(self) -> BatchResponse:
+        """All outcomes, in the order of the request."""
+        results = await asyncio.gather(*(self._one(index) for index in range(len(self._items))))
+        return BatchResponse(results=results, summary=self._summary(sum(one.error is not None for one in results)))
+
+    def stream(self, media_type: str) -> StreamingResponse:
+        """A response that sends each outcome as a line of JSON as soon as it is there, and the summary at the end."""
+        return _TicketedStream(self._ticket, self._lines(), media_type=media_type)
+
+    async def _lines(self) -> AsyncGenerator[str]:
+        failed = 0
+        tasks = [asyncio.ensure_future(self._one(index)) for index in range(len(self._items))]
+        # The room is free when all is read, not when a slow reader has taken the last line.
+        asyncio.gather(*tasks).add_done_callback(lambda _: self._ticket.release())
+        try:
+            for done in asyncio.as_completed(tasks):
+                outcome = await done
+                failed += outcome.error is not None
+                yield outcome.model_dump_json(exclude_none=True) + "\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+        yield f'{{"summary":{self._summary(failed).model_dump_json()}}}\n'
+
+    async def _one(self, index: int) -> BatchItem:
+        item = self._items[index]
+        try:
+            result = await recognize(self._engine, self._ticket, item.unwrap, self._options, self._decoding)
+            return responses.item(index, item.id, result, self._options)
+        except ServiceError as error:
+            failure = error
+        except Exception:
+            log.exception("unexpected error, request %s, image %d", self._request_id, index)
+            failure = InternalError("An error on our side; the request id finds it in the log.")
+        note_problem(self._scope, failure.code)
+        return responses.failed_item(index, item.id, failure)
+
+    def _summary(self, failed: int) -> BatchSummary:
+        seconds = time.monotonic() - self._started
+        return responses.summary(self._request_id, self._reader, len(self._items), failed, seconds)
+
+
+class _TicketedStream(StreamingResponse):
+    """Gives the ticket back at the end, even of a stream that was never begun because its reader had left."""
+
+    def __init__(self, ticket: Ticket[Reading], lines: AsyncGenerator[str], media_type: str) -> None:
+        super().__init__(lines, media_type=media_type)
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._ticket:
+            await super().__call__(scope, receive, send)

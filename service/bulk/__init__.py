@@ -1,0 +1,1 @@
+"""Recognition of many files outside HTTP: sources, row files, Parquet, Ray Data."""

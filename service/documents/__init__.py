@@ -1,0 +1,1 @@
+"""From uploaded bytes to upright pictures: image files, multi-page files, PDF. Knows neither HTTP nor models."""

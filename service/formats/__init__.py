@@ -1,0 +1,1 @@
+"""From readings to hOCR, ALTO, plain text and searchable PDF."""

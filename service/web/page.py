@@ -1,0 +1,32 @@
+"""The page at ``/``: three files, no build step, nothing from any other host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+_FOLDER = Path(__file__).parent
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+page = APIRouter(include_in_schema=False)
+
+
+def _serve(path: str, name: str, media_type: str) -> None:
+    content = (_FOLDER / name).read_bytes()
+
+    async def answer() -> Response:
+        return Response(content, headers=_HEADERS, media_type=media_type)
+
+    page.add_api_route(path, answer, methods=["GET"], name=name)
+
+
+_serve("/", "index.html", "text/html")
+_serve("/web/page.css", "page.css", "text/css")
+_serve("/web/page.js", "page.js", "text/javascript")

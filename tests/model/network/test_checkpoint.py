@@ -1,0 +1,112 @@
+"""Weights on disk: complete, verified, or refused with one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from linewise.model import CheckpointError
+from linewise.model.network import checkpoint
+from linewise.model.network.checkpoint import load_model, save
+from linewise.model.network.config import ModelConfig
+from linewise.model.network.crnn import CRNN
+
+
+@pytest.fixture
+def tiny() -> CRNN:
+    torch.manual_seed(1)
+    config = ModelConfig(alphabet="ab“", stem=4, channels=(4, 4, 4, 4), blocks=(1, 1, 1, 1), hidden=4)
+    return CRNN(config)
+
+
+def test_a_model_comes_back_in_float32_and_evaluation_mode(tmp_path: Path, network: CRNN) -> None:
+    save(network.train(), tmp_path / "m.safetensors")
+    loaded, _ = load_model(tmp_path / "m.safetensors")
+    assert loaded.config == network.config
+    assert not loaded.training
+    for name, tensor in network.state_dict().items():
+        back = loaded.state_dict()[name]
+        assert back.dtype == tensor.dtype
+        assert torch.allclose(back, tensor, rtol=1e-3, atol=1e-6), name
+
+
+def test_tensors_are_half_precision_on_disk(tmp_path: Path, network: CRNN) -> None:
+    save(network, tmp_path / "m.safetensors")
+    parameters = sum(p.numel() for p in network.parameters())
+    assert 2 * parameters < (tmp_path / "m.safetensors").stat().st_size < 3 * parameters + 50_000
+
+
+def test_the_revision_is_the_hash_of_the_file(tmp_path: Path, tiny: CRNN) -> None:
+    path = tmp_path / "m.safetensors"
+    save(tiny, path)
+    assert load_model(path)[1] == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path, tiny: CRNN) -> None:
+    path = tmp_path / "m.safetensors"
+    save(tiny, path)
+    good = path.read_bytes()
+    header = 8 + int.from_bytes(good[:8], "little")
+    places = [*range(0, header, 7), *range(header, len(good), 41), len(good) - 1]
+    for number, place in enumerate(places):
+        bad = bytearray(good)
+        bad[place] ^= 1 << number % 8
+        path.write_bytes(bad)
+        with pytest.raises(CheckpointError):
+            load_model(path)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path, tiny: CRNN) -> None:
+    path = tmp_path / "m.safetensors"
+    save(tiny, path)
+    good = path.read_bytes()
+    for size in (0, 4, 100, len(good) - 1):
+        path.write_bytes(good[:size])
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            load_model(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot open .*none\.safetensors"):
+        load_model(tmp_path / "none.safetensors")
+
+
+def test_another_programs_safetensors_file_is_refused(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="not a Linewise checkpoint"):
+        load_model(tmp_path / "other")
+
+
+def _forge(path: Path, config: str, tensors: dict[str, torch.Tensor]) -> None:
+    """A file whose digest is right whatever it holds."""
+    save_file(tensors, path, {"config": config, "sha256": checkpoint._digest(config, tensors)})
+
+
+def test_tensors_that_do_not_fit_the_configuration_are_refused(tmp_path: Path, tiny: CRNN) -> None:
+    wider = json.loads(tiny.config.to_json()) | {"hidden": 5}
+    tensors = {name: tensor.contiguous() for name, tensor in tiny.state_dict().items()}
+    _forge(tmp_path / "m", json.dumps(wider), tensors)
+    with pytest.raises(CheckpointError, match="do not fit") as caught:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", ["{", '{"height": 31}', '{"new": 1}', '{"hidden": "x"}', '{"hidden": -1}'])
+def test_an_unusable_configuration_is_refused(tmp_path: Path, config: str) -> None:
+    _forge(tmp_path / "m", config, {"weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "m")
+
+
+def test_weights_that_half_precision_cannot_hold_are_not_saved(tmp_path: Path, tiny: CRNN) -> None:
+    with torch.no_grad():
+        tiny.head.bias[0] = 1e6
+    with pytest.raises(CheckpointError, match=r"head\.bias"):
+        save(tiny, tmp_path / "m")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,151 @@
+"""Drawn pages, windows of them, the detector's loss, and a few steps of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from linewise.model.evaluation.pages import matches
+from linewise.model.page.detector import Detector, DetectorConfig, load_detector
+from linewise.model.page.postprocess import Quad, find
+from linewise.model.synth.pages.page_layout import KINDS, Page, Pages
+from linewise.model.synth.sources.fonts import find_faces
+from linewise.model.train.db_targets import Targets, targets
+from linewise.model.train.detector_trainer import WINDOW, PageRecipe, loss, train_pages, window
+
+TINY = DetectorConfig(stem=16, channels=(16, 16, 16, 16), blocks=(1, 1, 1, 1), neck=16)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Page]:
+    faces = find_faces()
+    if not faces:
+        pytest.skip("no fonts on this machine")
+    return {kind: Pages(faces, seed=5, kinds={kind: 1}).sample(1) for kind in KINDS}
+
+
+def test_every_kind_of_page_is_drawn_with_its_lines_in_it(drawn: dict[str, Page]) -> None:
+    for kind, page in drawn.items():
+        assert page.kind == kind
+        assert page.image.dtype == np.uint8 and page.image.ndim == 2
+        assert bool(page.lines) == (kind != "nothing")
+        for line in page.lines:
+            assert line.text.strip() and line.quad.shape == (4, 2)
+            # A tilted page may lose a corner at the rim of the picture, but no more.
+            x, y = line.quad.mean(0)
+            assert -0.1 * page.image.shape[1] < x < 1.1 * page.image.shape[1]
+            assert -0.1 * page.image.shape[0] < y < 1.1 * page.image.shape[0]
+
+
+def test_a_page_is_the_same_whenever_it_is_drawn() -> None:
+    faces = find_faces()
+    if not faces:
+        pytest.skip("no fonts on this machine")
+    one, other = Pages(faces, seed=2).sample(7), Pages(faces, seed=2).sample(7)
+    assert np.array_equal(one.image, other.image)
+    assert [line.text for line in one.lines] == [line.text for line in other.lines]
+    assert not np.array_equal(one.image, Pages(faces, seed=3).sample(7).image)
+
+
+_ENDS = (slice(None, 8), slice(-8, None))
+
+
+def test_there_is_ink_where_lines_are_said_to_be(drawn: dict[str, Page]) -> None:
+    page = drawn["letter"]
+    inside = []
+    for line in page.lines:
+        (left, top), (right, bottom) = line.quad.min(0), line.quad.max(0)
+        part = page.image[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
+        inside.append(float(part.std()) if part.size else 0.0)
+    # Of the desk or the paper; an edge or a shadow may lie in some of the corners.
+    margins = [float(page.image[rows, columns].std()) for rows in _ENDS for columns in _ENDS]
+    assert np.median(inside) > 4 * min(margins) + 4
+
+
+def test_a_window_has_its_targets_where_its_lines_are(drawn: dict[str, Page]) -> None:
+    found = 0
+    for number in range(8):
+        piece = window(Random(number), drawn["letter"])
+        assert piece.image.shape == (WINDOW, WINDOW)
+        assert piece.targets.kernel.shape == (WINDOW // 4, WINDOW // 4)
+        lines = find(np.asarray(piece.targets.kernel / 255, np.float32))
+        found += len(lines)
+        inked = [
+            np.ptp(piece.image[_inside(line.quad)].astype(int))
+            for line in lines
+            if piece.image[_inside(line.quad)].size
+        ]
+        assert not inked or np.median(inked) > 15
+    assert found > 10
+
+
+def _inside(quad: Quad) -> tuple[slice, slice]:
+    (left, top), (right, bottom) = (np.clip(side, 0, WINDOW).astype(int) for side in (quad.min(0), quad.max(0)))
+    return slice(top, bottom), slice(left, right)
+
+
+def flat(maps: Targets, sureness: float) -> torch.Tensor:
+    """The logits of a detector that says what the targets say."""
+    kernel = torch.from_numpy(maps.kernel).float() / 255
+    border = (torch.from_numpy(maps.border).float() / 255).clamp(0.01, 0.99)
+    return torch.stack([sureness * (2 * kernel - 1), torch.logit(border)])[None]
+
+
+def test_the_loss_is_least_for_what_is_wanted() -> None:
+    quad = np.array([[40, 40], [240, 40], [240, 70], [40, 70]], np.float32)
+    maps = targets([quad], 160, 320)
+    right = flat(maps, 8.0)
+    wrong = right.clone()
+    wrong[:, 0] *= -1
+    nothing = torch.cat([torch.full_like(right[:, :1], -8.0), right[:, 1:]], 1)
+    best, missed, opposite = (float(loss(logits, [maps])) for logits in (right, nothing, wrong))
+    assert best < 0.3 < missed < opposite
+
+
+def test_what_does_not_count_costs_nothing() -> None:
+    small = np.array([[40, 40], [140, 40], [140, 45], [40, 45]], np.float32)
+    maps = targets([small], 160, 320)
+    silent = torch.cat([torch.full((1, 1, 40, 80), -8.0), torch.zeros(1, 1, 40, 80)], 1)
+    spoken = silent.clone()
+    spoken[0, 0, 10:12, 10:35] = 8.0
+    assert float(loss(spoken, [maps])) == pytest.approx(float(loss(silent, [maps])), abs=0.02)
+
+
+def test_a_page_without_lines_has_a_loss_too() -> None:
+    maps = targets([], 160, 320)
+    assert float(loss(torch.zeros(1, 2, 40, 80), [maps])) > float(loss(flat(maps, 8.0), [maps]))
+
+
+def test_one_page_is_learnt_by_heart(drawn: dict[str, Page]) -> None:
+    torch.manual_seed(0)
+    piece = window(Random(1), drawn["letter"])
+    network = Detector(TINY)
+    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
+    image = torch.from_numpy(piece.image[None, None]).float()
+    image = (image - image.mean()) / image.std()
+    for _ in range(60):
+        optimiser.zero_grad()
+        value = loss(network(image), [piece.targets])
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    with torch.no_grad():
+        probability = np.asarray(network(image)[0, 0].sigmoid().numpy(), np.float32)
+    wanted = [line.quad for line in find(np.asarray(piece.targets.kernel / 255, np.float32))]
+    assert matches(wanted, [line.quad for line in find(probability)]) >= 0.6 * len(wanted) > 0
+
+
+def test_training_leaves_a_detector_and_a_log(tmp_path: Path) -> None:
+    if not find_faces():
+        pytest.skip("no fonts on this machine")
+    recipe = PageRecipe(model=TINY, batch=2, pool=4, windows=2)
+    trained = train_pages(recipe, 10, tmp_path, steps=3)
+    loaded, _ = load_detector(tmp_path / "weights.safetensors")
+    assert loaded.config == TINY
+    assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 0')
+    with torch.no_grad():
+        page = torch.randn(1, 1, 64, 64)
+        assert torch.allclose(loaded(page), trained.cpu()(page), atol=0.05)

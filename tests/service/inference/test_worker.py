@@ -1,0 +1,190 @@
+"""The recogniser in a process of its own: what it answers, how it ends, and who hears of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from linewise import model
+from linewise.model.network.checkpoint import DEFAULT_PATH
+from linewise.service.inference.queue import ModelLost, Pixels
+from linewise.service.inference.worker import CannotStart, ModelProcess
+from linewise.service.settings import Settings
+from tests.campaigns.harness import PATIENCE, ROOT, children
+
+pytestmark = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
+
+SETTINGS = Settings(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ModelProcess]:
+    with ModelProcess(SETTINGS, 3) as started:
+        started.load()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def reader() -> model.Reader:
+    return model.load(device="cpu")
+
+
+def pictures() -> list[Pixels]:
+    opened = (Image.open(ROOT / "tests" / "data" / name).convert("RGB") for name in ("receipt.png", "sign.jpg"))
+    receipt, sign = map(np.asarray, opened)
+    return [receipt, sign, np.ascontiguousarray(np.rot90(receipt)), receipt[:, :, 0].copy()]
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False
+
+
+def until_gone(pid: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_it_reads_what_the_recogniser_itself_reads(process: ModelProcess, reader: model.Reader) -> None:
+    assert process.read(pictures()) == reader.read(pictures())
+    assert (process.model_id, process.revision, process.device) == (reader.model_id, reader.revision, "cpu")
+    assert process.read([]) == []
+
+
+def test_it_decodes_as_is_asked(process: ModelProcess, reader: model.Reader) -> None:
+    wanted = (2, None, "€", ("TOTAL", "EUR", "12.50"))
+    there, here = process.decoding(*wanted), reader.decoding(*wanted)
+    receipt = pictures()[0]
+    assert process.read([receipt] * 3, [there, None, there]) == reader.read([receipt] * 3, [here, None, here])
+    assert process.decoding(0, None, "", None) is None
+    with pytest.raises(ValueError, match="cannot write: 中"):
+        process.decoding(0, "中", "", None)
+
+
+def test_pages_are_found_and_put_in_order_as_by_the_recogniser_itself(
+    process: ModelProcess, reader: model.Reader
+) -> None:
+    receipt = pictures()[0]
+    page = np.full((400, 600, 3), 235, np.uint8)
+    for y, x in ((40, 30), (120, 300), (200, 30), (300, 200)):
+        page[y : y + receipt.shape[0], x : x + receipt.shape[1]] = receipt
+    itself = model.load_page_reader(reader=reader)
+    found = process.pages.find(page)
+    assert len(found) >= 4
+    steps = process.pages.steps(page, found)
+    try:
+        asked = next(steps)
+        while True:
+            asked = steps.send(process.read(asked))
+    except StopIteration as end:
+        read: model.PageReading = end.value
+    assert read.text == itself.read(page).text
+    assert read.text.count("12.50") == 4
+
+
+def test_widths_are_those_of_the_recogniser(process: ModelProcess, reader: model.Reader) -> None:
+    for size in ((32, 100), (100, 32), (10, 5000), (1, 1), (700, 900)):
+        assert process.width_bucket(*size) == reader.width_bucket(*size)
+
+
+def test_an_error_over_there_is_one_here_and_the_next_call_is_answered(process: ModelProcess) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        process.read([np.zeros((0, 5), np.uint8)])
+    assert process.read(pictures()[:1])[0].text
+
+
+def test_more_callers_than_pipes_wait_for_one(process: ModelProcess) -> None:
+    receipt = pictures()[0]
+    answers: Queue[str] = Queue()
+    callers = [threading.Thread(target=lambda: answers.put(process.read([receipt])[0].text)) for _ in range(9)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+    assert {answers.get_nowait() for _ in callers} == {process.read([receipt])[0].text}
+
+
+def test_weights_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    process = ModelProcess(Settings(weights=tmp_path / "none.safetensors"), 2)
+    with process, pytest.raises(CannotStart, match=r"cannot open the checkpoint .*none\.safetensors"):
+        process.load()
+
+
+def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
+    heard: Queue[BaseException] = Queue()
+    with ModelProcess(SETTINGS, 2) as process:
+        process.load()
+        process.when_lost(heard.put)
+        os.kill(process.pid, signal.SIGTERM)  # as a service manager sends it to all of a service's processes
+        assert process.read(pictures()[:1])[0].text
+        os.kill(process.pid, signal.SIGKILL)
+        assert "exit code -9" in str(heard.get(timeout=PATIENCE))
+        for _ in range(3):
+            with pytest.raises(ModelLost):
+                process.read(pictures()[:1])
+    assert heard.empty()
+
+
+def test_told_to_end_it_ends_and_nobody_is_alarmed() -> None:
+    heard: Queue[BaseException] = Queue()
+    process = ModelProcess(SETTINGS, 2)
+    process.load()
+    process.when_lost(heard.put)
+    process.close()
+    assert not running(process.pid)
+    with pytest.raises(ModelLost):
+        process.read(pictures()[:1])
+    assert heard.empty()
+
+
+def test_a_process_that_does_not_listen_any_more_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linewise.service.inference.worker.PATIENCE", 0.2)
+    process = ModelProcess(SETTINGS, 1)
+    process.load()
+    os.kill(process.pid, signal.SIGSTOP)
+    process.close()
+    assert not running(process.pid)
+
+
+def test_it_does_not_outlive_its_parent() -> None:
+    program = (
+        "import os, signal; from linewise.service.inference.worker import ModelProcess\n"
+        "from linewise.service.settings import Settings\n"
+        "process = ModelProcess(Settings(device='cpu'), 2); process.load(); print(process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=PATIENCE)
+    assert result.returncode == -signal.SIGKILL
+    until_gone(int(result.stdout))
+
+
+def test_the_service_holds_no_torch_and_ends_when_its_model_does(tmp_path: Path) -> None:
+    from tests.campaigns.harness import free_port, start
+
+    process = start(free_port(), environment={"LINEWISE_THREADS": "1"}, log=tmp_path / "log")
+    try:
+        assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+        (child,) = children(process.pid)
+        assert "libtorch" in Path(f"/proc/{child}/maps").read_text()
+        os.kill(child, signal.SIGKILL)
+        assert process.wait(PATIENCE) == 1
+    finally:
+        process.kill()
+        process.wait()
+    assert "the model is lost" in (tmp_path / "log").read_text()

@@ -1,0 +1,172 @@
+"""Bodies are bounded in size and time, whatever the application does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from linewise.service.errors import BodyTooLarge, ServiceError, UploadTimeout, problem_response
+from linewise.service.middleware.guards import BodyGuard
+
+
+async def reads_all(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        body = await Request(scope, receive).body()
+    except ServiceError as error:
+        await problem_response(error, scope)(scope, receive, send)
+    else:
+        await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+def drive(
+    guard: BodyGuard, receive: Callable[[], Awaitable[Message]], headers: list[tuple[bytes, bytes]] | None = None
+) -> tuple[int, bytes]:
+    """Run one request through the guard; its status and body."""
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers or []}
+    asyncio.run(guard(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+def chunks(*bodies: bytes) -> Callable[[], Awaitable[Message]]:
+    messages = [{"type": "http.request", "body": body, "more_body": True} for body in bodies]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    return receive
+
+
+def test_a_body_at_the_limit_passes() -> None:
+    assert drive(BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890")) == (
+        200,
+        b"10",
+    )
+
+
+def test_a_body_without_length_is_cut_off_when_it_passes_the_limit() -> None:
+    status, body = drive(
+        BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
+    )
+    assert (status, json.loads(body)["code"]) == (413, "body_too_large")
+
+
+def test_a_declared_length_over_the_limit_is_refused_without_reading() -> None:
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    guard = BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5)
+    status, body = drive(guard, receive, [(b"content-length", b"11")])
+    assert (status, json.loads(body)["code"]) == (413, "body_too_large")
+
+
+def test_a_body_that_never_ends_is_timed_out() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    status, body = drive(BodyGuard(reads_all, max_bytes=10**6, max_total=10**9, timeout=0.05), receive)
+    assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
+
+
+def test_a_body_that_never_starts_is_timed_out() -> None:
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    status, body = drive(BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=0.01), receive)
+    assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
+
+
+def test_waiting_for_the_disconnect_after_the_body_has_no_time_limit() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await receive()
+        await PlainTextResponse("gone")(scope, receive, send)
+
+    messages: list[Message] = [{"type": "http.request", "body": b"x", "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    assert drive(BodyGuard(app, max_bytes=10, max_total=10**9, timeout=0.01), receive) == (200, b"gone")
+
+
+def test_the_refusal_stays_the_same_when_asked_again() -> None:
+    seen: list[type[Exception]] = []
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(3):
+            try:
+                await receive()
+            except (BodyTooLarge, UploadTimeout) as error:
+                seen.append(type(error))
+        await PlainTextResponse("")(scope, receive, send)
+
+    drive(BodyGuard(stubborn, max_bytes=1, max_total=10**9, timeout=5), chunks(b"12", b"3"))
+    assert seen == [BodyTooLarge] * 3
+
+
+def test_other_protocols_pass_untouched() -> None:
+    passed: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["type"])
+
+    async def nothing(*_: object) -> Any:
+        raise AssertionError
+
+    asyncio.run(BodyGuard(app, max_bytes=1, max_total=10**9, timeout=1)({"type": "lifespan"}, nothing, nothing))
+    assert passed == ["lifespan"]
+
+
+def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
+    guard = BodyGuard(reads_all, max_bytes=10, max_total=15, timeout=5)
+
+    async def scenario() -> list[int]:
+        statuses: list[int] = []
+        first_may_end = asyncio.Event()
+
+        async def request(messages: Callable[[], Awaitable[Message]]) -> None:
+            async def send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            await guard({"type": "http", "method": "POST", "path": "/", "headers": []}, messages, send)
+
+        began = False
+
+        async def held_open() -> Message:
+            nonlocal began
+            if not began:
+                began = True
+                return {"type": "http.request", "body": bytes(10), "more_body": True}
+            await first_may_end.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        first = asyncio.create_task(request(held_open))
+        while guard.held < 10:
+            await asyncio.sleep(0)
+        await request(chunks(bytes(6)))
+        await request(chunks(bytes(5)))
+        first_may_end.set()
+        await first
+        await request(chunks(bytes(10)))
+        return statuses
+
+    assert asyncio.run(scenario()) == [503, 200, 200, 200]
+    assert guard.held == 0

@@ -1,0 +1,238 @@
+"""The page at ``/`` as a person with a real browser meets it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from linewise.model import Alternative, Reading
+from linewise.service.app import create_app
+from linewise.service.settings import Settings
+from tests.service.conftest import FakePages
+from tests.service.inference.test_pipeline import page as drawn_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+browser_test = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium on this machine")
+
+# Drops files on the page: Playwright has no gesture for that.
+DROP = """([files]) => {
+    const transfer = new DataTransfer();
+    for (const [name, content] of files) {
+        const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+        transfer.items.add(new File([bytes], name, {type: "image/png"}));
+    }
+    document.getElementById("drop").dispatchEvent(
+        new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+PASTE = DROP.replace("DragEvent", "ClipboardEvent").replace('"drop", {dataTransfer', '"paste", {clipboardData')
+
+
+def grey(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (120, 40), value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_page_needs_no_other_host_and_allows_none(client: TestClient) -> None:
+    for path, kind in (("/", "text/html"), ("/web/page.css", "text/css"), ("/web/page.js", "text/javascript")):
+        response = client.get(path)
+        assert response.headers["content-type"].startswith(kind)
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "://" not in response.text.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, fake: Any) -> Iterator[Open]:
+    """Open the page of a service with the settings asked for; a complaint in the browser's console fails the test."""
+    complaints: list[str] = []
+    running: list[tuple[uvicorn.Server, threading.Thread, Page]] = []
+
+    def begin(scheme: str = "light", **settings: Any) -> Page:
+        app = create_app(Settings(**settings), fake, FakePages())
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not (server.started and app.state.engine.ready):
+            time.sleep(0.002)
+        page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+        page.goto(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/")
+        running.append((server, thread, page))
+        return page
+
+    yield begin
+    for server, thread, page in running:
+        page.close()
+        server.should_exit = True
+        thread.join()
+    assert complaints == []
+
+
+def drop(page: Page, *pictures: tuple[str, bytes], how: str = DROP) -> None:
+    page.evaluate(how, [[[name, base64.b64encode(content).decode()] for name, content in pictures]])
+
+
+@browser_test
+@pytest.mark.parametrize("how", [DROP, PASTE], ids=["dropped", "pasted"])
+def test_a_picture_shows_its_text_its_boxes_and_its_request(open_page: Open, how: str) -> None:
+    page = open_page()
+    drop(page, ("a.png", grey(123)), how=how)
+    expect(page.locator(".card .text")).to_have_text("123")
+    expect(page.locator(".card .name")).to_have_text("a.png")
+    expect(page.locator(".card polygon")).to_have_count(3)
+    expect(page.locator(".card .numbers")).to_contain_text("75 % sure")
+    expect(page.locator("#status")).to_have_text("1 of 1 read")
+    assert '"text": "123"' in (page.locator(".raw pre").text_content() or "")
+    assert (page.locator(".curl").text_content() or "").startswith("curl -F 'file=@a.png' 'http://127.0.0.1")
+
+
+@browser_test
+def test_a_page_shows_its_lines_linked_to_their_boxes(open_page: Open) -> None:
+    page = open_page()
+    drop(page, ("page.png", drawn_page((20, 60, 100))))
+    expect(page.locator(".card .text")).to_have_text("20\n60\n100", use_inner_text=True)
+    expect(page.locator(".lines button")).to_have_count(3)
+    expect(page.locator(".card polygon")).to_have_count(3)
+    expect(page.locator(".card .numbers")).to_contain_text("each of 3 lines")
+    page.locator(".lines button").nth(1).focus()
+    expect(page.locator("polygon.marked")).to_have_count(1)
+    assert page.locator("polygon").nth(1).get_attribute("class") == "marked"
+    page.locator("polygon").nth(2).hover()
+    expect(page.locator(".lines button").nth(2)).to_have_class("marked")
+    page.get_by_label("Picture of").select_option("line")
+    drop(page, ("line.png", drawn_page((20, 60, 100))))
+    expect(page.locator("#status")).to_have_text("2 of 2 read")
+    expect(page.locator(".card .rows:not([hidden])")).to_have_count(1)
+
+
+@browser_test
+def test_alternatives_are_shown_where_there_are_any(open_page: Open, fake: Any) -> None:
+    fake.reading = lambda image: Reading("B", 0.6, 0.6, (), (Alternative("8", 0.3), Alternative("", 0.01)))
+    page = open_page()
+    drop(page, ("a.png", grey(1)))
+    expect(page.locator(".alternatives li")).to_have_text(["8 (30 %)", "no text (1.0 %)"])
+    assert fake.asked == [(3, None, "", None)]
+    fake.reading = lambda image: Reading("B", 0.6, 0.6, ())
+    drop(page, ("b.png", grey(2)))
+    expect(page.locator("#status")).to_have_text("2 of 2 read")
+    expect(page.locator(".card .others:not([hidden])")).to_have_count(1)
+
+
+@browser_test
+def test_a_chosen_file_is_read(open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "chosen.png").write_bytes(grey(42))
+    page = open_page()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose pictures").press("Enter")
+    chooser.value.set_files(tmp_path / "chosen.png")
+    expect(page.locator(".card .text")).to_have_text("42")
+
+
+@browser_test
+def test_a_bad_file_shows_its_error_and_the_good_ones_are_read(open_page: Open) -> None:
+    page = open_page()
+    drop(page, ("good.png", grey(7)), ("bad.png", b"hello"), ("cut.png", grey(9)[:50]), ("also.png", grey(8)))
+    expect(page.locator("#status")).to_have_text("4 of 4 read")
+    expect(page.locator(".problem:visible")).to_have_text(
+        ["The image is corrupt or cut short.", "The bytes are not those of a PNG, JPEG, WEBP, BMP or TIFF file."]
+    )
+    expect(page.locator(".text:visible")).to_have_text(["8", "7"])
+
+
+@browser_test
+def test_names_and_texts_are_never_taken_for_markup(open_page: Open, fake: Any) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    fake.reading = lambda image: Reading(evil, 0.9, 0.9, ())
+    page = open_page()
+    drop(page, (f"{evil}.png", grey(1)))
+    expect(page.locator(".text")).to_have_text(evil)
+    assert page.locator("#results img").count() == 1
+
+
+@browser_test
+def test_a_key_is_used_when_one_is_required(open_page: Open) -> None:
+    page = open_page(api_keys="a-key-of-sixteen-characters")
+    drop(page, ("a.png", grey(5)))
+    expect(page.locator(".problem")).to_contain_text("API key")
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("API key").fill("a-key-of-sixteen-characters")
+    drop(page, ("a.png", grey(5)))
+    expect(page.locator(".text")).to_have_text("5")
+    assert "a-key-of" not in (page.locator(".curl").text_content() or "")
+
+
+@browser_test
+def test_a_full_service_is_asked_again(open_page: Open, fake: Any) -> None:
+    page = open_page(max_in_flight=1, max_batch_files=1)
+    fake.gate.clear()
+    drop(page, ("a.png", grey(5)), ("b.png", grey(6)))
+    page.wait_for_timeout(200)
+    fake.gate.set()
+    expect(page.locator("#status")).to_have_text("2 of 2 read")
+    expect(page.locator(".text:visible")).to_have_text(["6", "5"])
+
+
+@browser_test
+def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page: Open) -> None:
+    page = open_page()
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached[:5] == ["choose", "mode", "orientation", "key", "clear"]
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, select, input:not([hidden])')]"
+        ".filter((one) => !one.textContent.trim() && !one.labels.length).length"
+    )
+    assert unnamed == 0
+
+
+@browser_test
+def test_there_is_a_light_and_a_dark_look(open_page: Open) -> None:
+    def brightness(page: Page) -> int:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return int(colour.removeprefix("rgb(").split(",")[0])
+
+    assert brightness(open_page("light")) > 200
+    assert brightness(open_page("dark")) < 60
+
+
+@browser_test
+def test_a_file_that_is_no_picture_leaves_no_broken_one(open_page: Open) -> None:
+    page = open_page()
+    drop(page, ("bad.png", b"hello"))
+    expect(page.locator(".problem")).to_be_visible()
+    expect(page.locator(".picture")).to_be_hidden()
+
+
+@browser_test
+def test_the_documentation_opens_without_the_internet(open_page: Open) -> None:
+    page = open_page()
+    page.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
+    page.goto(page.url + "docs")
+    expect(page.get_by_text("Read the text of one image")).to_be_visible()
