@@ -12,13 +12,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from linewise.service.api import routes
-from linewise.service.errors import LastResort, install_handlers
+from linewise.service.errors import ServerErrorMiddleware, install_handlers
 from linewise.service.inference.cpu import share_cores
 from linewise.service.inference.engine import Engine, LineReader, PageFinder
 from linewise.service.metrics import Metrics
 from linewise.service.middleware.auth import KeyRing, RateLimiter
-from linewise.service.middleware.guards import BodyGuard, OverloadGuard
-from linewise.service.middleware.request_context import RequestContext
+from linewise.service.middleware.guards import BodyLimitMiddleware, LoadSheddingMiddleware
+from linewise.service.middleware.request_context import RequestContextMiddleware
 from linewise.service.settings import Settings
 from linewise.service.web.page import page
 
@@ -85,19 +85,19 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Wrap the application; what is added last is outermost."""
     one, several = settings.request_timeout, settings.batch_timeout
     app.add_middleware(
-        OverloadGuard,
+        LoadSheddingMiddleware,
         check=app.state.engine.check,
         timeouts={"/recognize": one, "/v1/recognize": one, "/recognize/batch": several, "/v1/recognize/batch": several},
         max_timeout=settings.max_request_timeout,
     )
     app.add_middleware(
-        BodyGuard,
+        BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         max_total=settings.max_in_flight_bytes,
         timeout=settings.upload_timeout,
         exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
     )
-    app.add_middleware(LastResort)
+    app.add_middleware(ServerErrorMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -106,7 +106,7 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
 
 
 def open_page_finder(reader: LineReader) -> PageFinder | None:

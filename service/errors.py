@@ -211,7 +211,7 @@ def install_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handle)
 
 
-class LastResort:
+class ServerErrorMiddleware:
     """Answer 500 with the request id for whatever nobody caught, and put the rest into the log.
 
     Starlette's own last resort sits outside of all middleware, where its answer would miss the usual headers.

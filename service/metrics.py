@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from linewise.service.inference.queue import BatchReport, Observer
+from linewise.service.inference.queue import BatcherHooks, BatchReport
 
 if TYPE_CHECKING:
     from linewise.service.inference.engine import Engine
@@ -22,7 +22,7 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Metrics(Observer):
+class Metrics(BatcherHooks):
     """Counters and histograms that are told, gauges that look."""
 
     def __init__(self) -> None:

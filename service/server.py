@@ -16,7 +16,7 @@ from PIL import _imaging
 
 from linewise.service.inference.engine import Engine
 from linewise.service.logs import log_config
-from linewise.service.middleware.http_limits import BoundedHttp
+from linewise.service.middleware.http_limits import LimitedHttpProtocol
 from linewise.service.settings import Settings
 
 EXIT_MODEL_FAILED = 1
@@ -35,7 +35,7 @@ def run(app: FastAPI, settings: Settings) -> int:
         port=settings.port,
         log_config=log_config(settings.log_format, settings.log_level),
         access_log=False,
-        http=BoundedHttp,
+        http=LimitedHttpProtocol,
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_timeout) + 1,
     )

@@ -27,7 +27,7 @@ LENGTH_REWARD = 0.5
 
 
 @dataclass(frozen=True)
-class Weighed:
+class RescoredHypothesis:
     """A string of class ids without blanks, how probable it is, and which look supports it most."""
 
     ids: tuple[int, ...]
@@ -35,7 +35,9 @@ class Weighed:
     look: int
 
 
-def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageModel | None) -> list[Weighed]:
+def rescore(
+    looks: Sequence[torch.Tensor], charset: Charset, language: LanguageModel | None
+) -> list[RescoredHypothesis]:
     """The strings that some look holds probable, the likeliest first.
 
     `looks` are log posteriors `(T, C)` of the same picture, each with its own T. A string's confidence, in [0, 1], is
@@ -53,5 +55,7 @@ def rescore(looks: Sequence[torch.Tensor], charset: Charset, language: LanguageM
     known = np.exp(support).sum(axis=1).clip(max=1.0)
     shares *= (1 - np.prod(1 - known)) / shares.sum()
     most = support.argmax(axis=0)
-    weighed = [Weighed(ids, float(share), int(look)) for ids, share, look in zip(rivals, shares, most, strict=True)]
+    weighed = [
+        RescoredHypothesis(ids, float(share), int(look)) for ids, share, look in zip(rivals, shares, most, strict=True)
+    ]
     return sorted(weighed, key=lambda one: -one.confidence)

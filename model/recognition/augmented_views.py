@@ -17,7 +17,7 @@ from linewise.model.recognition.preprocess import Image, principal
 from linewise.model.recognition.results import Reading
 
 # Confidence below which a reading is doubtful: there, three of four words on walls are wrong.
-DOUBTFUL = 0.6
+RESCORE_THRESHOLD = 0.6
 
 # Longest pictures of words, in heights. A line of print costs more and gains little.
 LONGEST = 6.0
@@ -68,7 +68,7 @@ def is_word(image: Image) -> bool:
     return bool(width <= LONGEST * height)
 
 
-def looks(image: Image) -> Iterator[tuple[str, Image]]:
+def augmented_views(image: Image) -> Iterator[tuple[str, Image]]:
     """The ways in which an image `(H, W)` or `(H, W, 3)` is worth another look, by name, and what is seen then."""
     if image.ndim == 2 or image.shape[2] == 1 or not is_word(image):
         return

@@ -21,7 +21,7 @@ from linewise.model.network.checkpoint import DEFAULT_PATH, load_model
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import COLUMN, CRNN
 from linewise.model.recognition import preprocess
-from linewise.model.recognition.augmented_views import DOUBTFUL, looks, spread
+from linewise.model.recognition.augmented_views import RESCORE_THRESHOLD, augmented_views, spread
 from linewise.model.recognition.preprocess import Image, turned
 from linewise.model.recognition.results import Alternative, Character, Reading
 from linewise.model.runtime import fused
@@ -55,7 +55,7 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Look:
+class View:
     """An image as it was looked at, the width that it was scaled to, and the log posteriors `(T, C)` of the network.
 
     `decoded` is what was read then, if that is known.
@@ -73,11 +73,11 @@ class _First:
     """The reading of an image just as it lies, and, where that is doubtful, what it was read from."""
 
     reading: Reading
-    look: _Look | None
+    look: View | None
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Window:
     """One window of one image: where in the batch's answer it belongs, and its pixels."""
 
     image: int
@@ -188,26 +188,28 @@ class Reader:
         return [
             _First(
                 self._reading(one, view, width, decoding, typographic_quotes),
-                None if one.log_probs is None else _Look("", view, width, one.log_probs, one.best),
+                None if one.log_probs is None else View("", view, width, one.log_probs, one.best),
             )
             for one, view, width, decoding in zip(
                 (found[index] for index in range(len(views))), views, widths, asked, strict=True
             )
         ]
 
-    def _look_again(self, firsts: Sequence[_Look]) -> list[list[_Look]]:
+    def _look_again(self, firsts: Sequence[View]) -> list[list[View]]:
         """Each image as it was looked at first, and the other looks that are worth it."""
-        views = [(index, name, view) for index, first in enumerate(firsts) for name, view in looks(first.pixels)]
+        views = [
+            (index, name, view) for index, first in enumerate(firsts) for name, view in augmented_views(first.pixels)
+        ]
         widths = [0] * len(views)
         found = [[first] for first in firsts]
         said: dict[int, torch.Tensor] = {}
         for numbers, logits in self._logits([view for _, _, view in views], widths):
             said.update(zip(numbers, self._log_probs(logits), strict=True))
         for number, ((index, name, view), width) in enumerate(zip(views, widths, strict=True)):
-            found[index].append(_Look(name, view, width, said[number]))
+            found[index].append(View(name, view, width, said[number]))
         return found
 
-    def _weighed(self, found: Sequence[_Look], asked: Decoding | None, typographic_quotes: bool) -> Reading:
+    def _weighed(self, found: Sequence[View], asked: Decoding | None, typographic_quotes: bool) -> Reading:
         """The likeliest text after all looks, placed where the look that supports it most has it."""
         best, *others = rescore([look.log_probs for look in found], self._charset, self.language)
         look = found[best.look]
@@ -330,21 +332,21 @@ class Reader:
 
         Enters the scaled width of every image into `widths` before the first.
         """
-        by_width: defaultdict[int, list[_Piece]] = defaultdict(list)
+        by_width: defaultdict[int, list[Window]] = defaultdict(list)
         for index, image in enumerate(images):
             scaled = preprocess.scale(self.config, image)
             widths[index] = scaled.shape[1]
             for start, window in preprocess.windows(self.config, scaled):
-                by_width[window.shape[1]].append(_Piece(index, start, window))
+                by_width[window.shape[1]].append(Window(index, start, window))
         unfinished: dict[int, list[tuple[int, torch.Tensor]]] = {}
         for passes in self._rounds(by_width):
             batches = [preprocess.to_tensor([p.pixels for p in batch], self.device) for batch in passes]
             for batch, logits in zip(passes, self._forward(batches), strict=True):
                 yield from _finished(batch, logits, widths, unfinished)
 
-    def _rounds(self, by_width: dict[int, list[_Piece]]) -> Iterator[list[list[_Piece]]]:
+    def _rounds(self, by_width: dict[int, list[Window]]) -> Iterator[list[list[Window]]]:
         """The passes, each over pieces of one width, in lists that are computed at once: bounded in their pixels."""
-        passes: list[list[_Piece]] = []
+        passes: list[list[Window]] = []
         room = self._max_pixels
         for _, pieces in sorted(by_width.items()):
             height, width = pieces[0].pixels.shape[:2]
@@ -376,7 +378,7 @@ class Reader:
                 if first.ids != best.ids:
                     best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
             # A text that a constraint asks for and the picture does not hold will not be likelier at another look.
-            doubtful = best.confidence < DOUBTFUL and not (decoding and decoding.constrained)
+            doubtful = best.confidence < RESCORE_THRESHOLD and not (decoding and decoding.constrained)
             yield index, _Found(best, others, self._log_probs(logits[row]) if doubtful else None)
 
     def _forward(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -481,7 +483,7 @@ def load(
 
 
 def _finished(
-    batch: list[_Piece], logits: torch.Tensor, widths: list[int], unfinished: dict[int, list[tuple[int, torch.Tensor]]]
+    batch: list[Window], logits: torch.Tensor, widths: list[int], unfinished: dict[int, list[tuple[int, torch.Tensor]]]
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Numbers of the images that a pass completes, and their logits; windows wait in `unfinished` for the others."""
     whole = [row for row, p in enumerate(batch) if widths[p.image] == p.pixels.shape[1]]

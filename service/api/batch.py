@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from linewise.service.api import responses
 from linewise.service.api.options import Options
 from linewise.service.api.schemas import BatchItem, BatchResponse, BatchSummary
-from linewise.service.api.uploads import Item
+from linewise.service.api.uploads import UploadedImage
 from linewise.service.errors import InternalError, ServiceError, note_problem, request_id_of
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("linewise.service")
 
 
-class BatchRun:
+class BatchRequest:
     """One admitted request for several images; whoever awaits its results holds the ticket."""
 
     def __init__(
         self,
         engine: Engine,
         ticket: Ticket[Reading],
-        items: Sequence[Item],
+        items: Sequence[UploadedImage],
         options: Options,
         decoding: Decoding | None,
         scope: Scope,
@@ -76,7 +76,7 @@ class BatchRun:
     async def _one(self, index: int) -> BatchItem:
         item = self._items[index]
         try:
-            result = await recognize(self._engine, self._ticket, item.unwrap, self._options, self._decoding)
+            result = await recognize(self._engine, self._ticket, item.read_bytes, self._options, self._decoding)
             return responses.item(index, item.id, result, self._options)
         except ServiceError as error:
             failure = error

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 T = TypeVar("T")
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[None, None, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[None, None, T]) -> T:
     """The result of ``work``, which is cancelled when the client closes the connection.
 
     The request's body must have been read. Raises ``ClientDisconnect`` and what ``work`` raises.

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from linewise.service.api import responses
-from linewise.service.api.batch import BatchRun
-from linewise.service.api.cancellation import unless_client_leaves
+from linewise.service.api.batch import BatchRequest
+from linewise.service.api.cancellation import cancel_on_disconnect
 from linewise.service.api.options import Options, QueryOptions, merge, without_null
 from linewise.service.api.schemas import (
     BATCH_BODY,
@@ -26,7 +26,7 @@ from linewise.service.api.schemas import (
     Problem,
     RecognizeResponse,
 )
-from linewise.service.api.uploads import receive_many, receive_one
+from linewise.service.api.uploads import parse_batch, parse_single
 from linewise.service.errors import PROBLEM_JSON, request_id_of
 from linewise.service.formats import formats, searchable_pdf
 from linewise.service.formats.formats import Format
@@ -124,16 +124,16 @@ async def recognize(
     if form is Format.PDF:
         searchable_pdf.check()
     engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
-    upload = await receive_one(request, engine.offload)
+    upload = await parse_single(request, engine.offload)
     options = merge(query, upload.options)
     decoding = await engine.decoding(options)
     request.state.images = 1
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
-        work = recognize_image(engine, ticket, upload.items[0].unwrap, options, decoding)
-        result = await unless_client_leaves(request, work)
+        work = recognize_image(engine, ticket, upload.items[0].read_bytes, options, decoding)
+        result = await cancel_on_disconnect(request, work)
         if form is not Format.JSON:
-            writing = _written(engine, form, result, options, upload.items[0].unwrap, deadline)
-            content = await unless_client_leaves(request, writing)
+            writing = _written(engine, form, result, options, upload.items[0].read_bytes, deadline)
+            content = await cancel_on_disconnect(request, writing)
     total = time.monotonic() - started
     timing = responses.timing(result, total).model_dump()
     spent_where = {"Server-Timing": ", ".join(f"{stage};dur={spent}" for stage, spent in timing.items())}
@@ -144,7 +144,7 @@ async def recognize(
 
 
 async def _written(
-    engine: Engine, form: Format, result: Outcome, options: Options, unwrap: Callable[[], bytes], deadline: float
+    engine: Engine, form: Format, result: Outcome, options: Options, read_bytes: Callable[[], bytes], deadline: float
 ) -> bytes:
     """What was read in another form than JSON; the pages of a PDF are drawn one by one, so that others get their turn.
 
@@ -152,7 +152,7 @@ async def _written(
     """
     with in_time():
         async with asyncio.timeout(deadline - time.monotonic()):
-            steps = formats.writing(form, result, options, unwrap, engine.image_limits)
+            steps = formats.writing(form, result, options, read_bytes, engine.image_limits)
             content: bytes | None = None
             while content is None:
                 content = await engine.offload(partial(next, steps))
@@ -182,17 +182,17 @@ async def recognize_batch(
     engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(deadline)
-    upload = await receive_many(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
+    upload = await parse_batch(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
     decoding = await engine.decoding(options)
     request.state.images = len(upload.items)
     charge(request, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
-    run = BatchRun(engine, ticket, upload.items, options, decoding, request.scope, started)
+    run = BatchRequest(engine, ticket, upload.items, options, decoding, request.scope, started)
     if NDJSON in request.headers.get("accept", ""):
         return run.stream(NDJSON)
     with ticket:
-        return await unless_client_leaves(request, run.collect())
+        return await cancel_on_disconnect(request, run.collect())
 
 
 @service.get(

@@ -36,22 +36,24 @@ _BLANKS = str.maketrans("", "", " \t\r\n")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image as it came; ``unwrap`` gives its bytes, may take a while, and raises ``ImageError`` or ``BadRequest``.
+class UploadedImage:
+    """One image as it came.
+
+    ``read_bytes`` gives its bytes, may take a while, and raises ``ImageError`` or ``BadRequest``.
 
     ``size`` is that of the wrapped form, in bytes.
     """
 
     id: str | None
-    unwrap: Unwrap
+    read_bytes: Unwrap
     size: int
 
 
 @dataclass(frozen=True)
-class Upload:
+class ParsedRequest:
     """The images of one request, in order, and the options that came with them."""
 
-    items: tuple[Item, ...]
+    items: tuple[UploadedImage, ...]
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -60,7 +62,7 @@ class Upload:
         return sum(item.size for item in self.items)
 
 
-async def receive_one(request: Request, offload: Offload) -> Upload:
+async def parse_single(request: Request, offload: Offload) -> ParsedRequest:
     """Take in the body of a request for one image. Raises ``BadRequest``."""
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
@@ -69,14 +71,14 @@ async def receive_one(request: Request, offload: Offload) -> Upload:
     if _is_json(content_type):
         return await _off_loop(offload, partial(_parse_one, body), len(body))
     if content_type in ("", "application/octet-stream", "application/pdf") or content_type.startswith("image/"):
-        return Upload((_raw_item(None, body),))
+        return ParsedRequest((_raw_item(None, body),))
     raise BadRequest(
         "Send the image as the multipart field 'file', as a body of type image/*, application/pdf or"
         " application/octet-stream, or as JSON with the member 'image'."
     )
 
 
-async def receive_many(request: Request, offload: Offload, max_files: int, max_pixels: int) -> Upload:
+async def parse_batch(request: Request, offload: Offload, max_files: int, max_pixels: int) -> ParsedRequest:
     """Take in the body of a request for several images.
 
     Raises ``BadRequest``, ``TooManyFiles``, and ``ImageTooLarge`` when they have more than ``max_pixels`` in all.
@@ -97,11 +99,11 @@ async def receive_many(request: Request, offload: Offload, max_files: int, max_p
     return upload
 
 
-def _pixels_in_all(items: Sequence[Item]) -> int:
+def _pixels_in_all(items: Sequence[UploadedImage]) -> int:
     pixels = 0
     for item in items:
         with suppress(ServiceError):  # an item that cannot be unwrapped gets its own problem later
-            pixels += measure(item.unwrap())
+            pixels += measure(item.read_bytes())
     return pixels
 
 
@@ -113,20 +115,20 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-async def _off_loop(offload: Offload, parse: Callable[[], Upload], size: int) -> Upload:
+async def _off_loop(offload: Offload, parse: Callable[[], ParsedRequest], size: int) -> ParsedRequest:
     if size <= SMALL_JSON:
         return parse()
     parsed = await offload(parse)
-    assert isinstance(parsed, Upload)
+    assert isinstance(parsed, ParsedRequest)
     return parsed
 
 
 # Multipart ------------------------------------------------------------------------------------------------------------
 
 
-async def _receive_form(request: Request, name: str, max_files: int, too_many: ServiceError) -> Upload:
+async def _receive_form(request: Request, name: str, max_files: int, too_many: ServiceError) -> ParsedRequest:
     form = await _parse_form(request, max_files, too_many)
-    items: list[Item] = []
+    items: list[UploadedImage] = []
     options: dict[str, object] = {}
     try:
         for key, part in form.multi_items():
@@ -144,7 +146,7 @@ async def _receive_form(request: Request, name: str, max_files: int, too_many: S
         await form.close()
     if not items:
         raise BadRequest(f"There is no file in a field named '{name}'.")
-    return Upload(tuple(items), options)
+    return ParsedRequest(tuple(items), options)
 
 
 async def _parse_form(request: Request, max_files: int, too_many: ServiceError) -> FormData:
@@ -184,33 +186,33 @@ class _MemoryParser(MultiPartParser):
         self.finished = True
 
 
-def _raw_item(name: str | None, data: bytes) -> Item:
-    return Item(name, lambda: _not_empty(data), len(data))
+def _raw_item(name: str | None, data: bytes) -> UploadedImage:
+    return UploadedImage(name, lambda: _not_empty(data), len(data))
 
 
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def _parse_one(body: bytes) -> Upload:
+def _parse_one(body: bytes) -> ParsedRequest:
     try:
         parsed = RecognizeBody.model_validate_json(body)
     except ValidationError:
         raise BadRequest('The body is not JSON of the form {"image": "<base64 or data: URI>"}.') from None
-    return Upload((_base64_item(None, parsed.image),), parsed.model_extra or {})
+    return ParsedRequest((_base64_item(None, parsed.image),), parsed.model_extra or {})
 
 
-def _parse_many(body: bytes) -> Upload:
+def _parse_many(body: bytes) -> ParsedRequest:
     try:
         parsed = BatchBody.model_validate_json(body)
     except ValidationError:
         raise BadRequest(
             'The body is not JSON of the form {"images": [{"id": "a", "image": "<base64 or data: URI>"}]}.'
         ) from None
-    return Upload(tuple(_base64_item(one.id, one.image) for one in parsed.images), parsed.model_extra or {})
+    return ParsedRequest(tuple(_base64_item(one.id, one.image) for one in parsed.images), parsed.model_extra or {})
 
 
-def _base64_item(name: str | None, encoded: str) -> Item:
-    return Item(name, cache(lambda: _not_empty(_from_base64(encoded))), len(encoded))
+def _base64_item(name: str | None, encoded: str) -> UploadedImage:
+    return UploadedImage(name, cache(lambda: _not_empty(_from_base64(encoded))), len(encoded))
 
 
 def _from_base64(encoded: str) -> bytes:

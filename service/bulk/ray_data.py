@@ -31,7 +31,7 @@ WINDOW = 500_000  # files whose names Ray is given at once: some 50 MB of its me
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReaderSpec:
     """What a reader needs to know; ``decoding`` are the arguments of the recogniser's own ``decoding``."""
 
     settings: Settings
@@ -43,7 +43,7 @@ class Wanted:
 class ImageReader:
     """A process that holds the model and reads what it is sent, but for what is done: a set in Ray's store."""
 
-    def __init__(self, wanted: Wanted, done: list[ray.ObjectRef[frozenset[str]]]) -> None:
+    def __init__(self, wanted: ReaderSpec, done: list[ray.ObjectRef[frozenset[str]]]) -> None:
         # Before torch is imported: each thread of ours reads on one core, where Ray would give it all of them.
         os.environ["OMP_NUM_THREADS"] = "1"
         self._reader = load_reader(wanted.settings)
@@ -74,7 +74,7 @@ def reading(
     secretless = settings.model_copy(update={"api_keys": (), "api_keys_file": None})
     if settings.weights is not None:
         secretless = secretless.model_copy(update={"weights": settings.weights.resolve()})
-    wanted = Wanted(secretless, decoding, os.getcwd(), max(1, int(replicas.cpus)))
+    wanted = ReaderSpec(secretless, decoding, os.getcwd(), max(1, int(replicas.cpus)))
     try:
         with _in_one_line():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
@@ -103,7 +103,7 @@ def _in_one_line() -> Iterator[None]:
         raise BulkError(f"Ray: {str(error).partition(chr(10))[0]}") from error
 
 
-def _rows(sources: Iterable[str], wanted: Wanted, replicas: Replicas, done: set[str]) -> Iterator[Row]:
+def _rows(sources: Iterable[str], wanted: ReaderSpec, replicas: Replicas, done: set[str]) -> Iterator[Row]:
     known = ray.put(frozenset(done))
     for dataset in _datasets(sources, done):
         read = dataset.map_batches(

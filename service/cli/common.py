@@ -72,10 +72,10 @@ def open_pages(reader: LineReader) -> PageFinder | None:
         fail(str(error), 1)
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     typer.echo(f"linewise: {message}", err=True)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    complain(message)
+    print_error(message)
     raise typer.Exit(code)

@@ -33,12 +33,12 @@ from linewise.service.cli.common import (
     DeviceOption,
     EngineOption,
     WeightsOption,
-    complain,
     fail,
     load_model,
     need_ray,
     open_pages,
     open_reader,
+    print_error,
     settings_from,
 )
 
@@ -221,7 +221,7 @@ def read(
             advance()
             if isinstance(result, Failure):
                 failed = True
-                complain(f"{result.source}: {result.reason}")
+                print_error(f"{result.source}: {result.reason}")
             else:
                 if explain is not None:
                     _explain(reader, result.image, explain)
@@ -336,7 +336,7 @@ def _write_rows(sources: list[str], output: Path, read_rows: Callable[[list[str]
                         failed += row.error is not None
     except (BulkError, OSError) as error:
         fail(str(error), 1)
-    complain(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")
+    print_error(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")
 
 
 def _places(sources: list[str], form: Form, output: Path | None) -> dict[str, Path | None]:
@@ -375,7 +375,7 @@ def _write_files(
             advance()
             if isinstance(content, Failure):
                 failed = True
-                complain(f"{content.source}: {content.reason}")
+                print_error(f"{content.source}: {content.reason}")
             elif place is None:
                 typer.echo(content, nl=False)
             else:
@@ -406,7 +406,7 @@ def _print_pages(reader: LineReader, sources: list[str], settings: Settings, as_
             for number, image in enumerate(document_pages(source, settings.image_limits), start=1):
                 if isinstance(image, Failure):
                     failed = True
-                    complain(f"{image.source}: {image.reason}")
+                    print_error(f"{image.source}: {image.reason}")
                     continue
                 reading = pages.read(image.pixels)
                 if as_json:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from linewise.service.cli.common import DeviceOption, WeightsOption, complain, fail, open_reader, settings_from
+from linewise.service.cli.common import DeviceOption, WeightsOption, fail, open_reader, print_error, settings_from
 
 SHEET = 400  # samples that still fit on a sheet
 
@@ -77,9 +77,9 @@ def evaluate(
             contact_sheet(answers, sheet, max(find_faces(), key=lambda face: len(face.characters)).path)
         else:
             sheet.write_text(error_sheet(wrong), encoding="utf-8")
-        complain(f"the surest wrong answers are in {sheet}")
+        print_error(f"the surest wrong answers are in {sheet}")
     for problem in problems:
-        complain(problem)
+        print_error(problem)
     if problems:
         raise typer.Exit(1)
 
@@ -122,14 +122,14 @@ def bench(
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: threads * (scale or 1)])
     reader = open_reader(settings_from(device=device, weights=weights))
     assert isinstance(reader, Reader)
-    complain(f"{sum(p.numel() for p in reader.network.parameters()) / 1e6:.2f} M parameters, {reader.precision}, "
+    print_error(f"{sum(p.numel() for p in reader.network.parameters()) / 1e6:.2f} M parameters, {reader.precision}, "
               f"{threads} thread(s), {reader.device}")  # fmt: skip
     if scale is not None and folder is None:
         fail("--scale reads a folder: name one", 2)
     results: list[Any]
     if folder is None:
         rate = matrix_rate(getattr(torch, reader.precision), reader.device)
-        complain(f"the machine multiplies matrices at {rate:.0f} GMAC/s in {reader.precision}")
+        print_error(f"the machine multiplies matrices at {rate:.0f} GMAC/s in {reader.precision}")
         results = by_width(reader, reader.config.widths)
         typer.echo(speed_table(results, rate))
         if picture is not None:
@@ -146,7 +146,7 @@ def bench(
                 )
             else:
                 competitors = engines(reader, [name for name in against.split(",") if name])
-                results = contest(competitors, samples, rounds, complain)
+                results = contest(competitors, samples, rounds, print_error)
                 typer.echo(contest_table(results))
         except (DatasetError, ValueError) as error:
             fail(str(error), 1)
@@ -227,7 +227,7 @@ def promote(
     if not is_better(comparisons):
         fail(f"{new} is not better in sum: {over} stays", 1)
     replace(over, new)
-    complain(f"{over} is now {new}")
+    print_error(f"{over} is now {new}")
 
 
 def synth(
@@ -285,7 +285,7 @@ def fonts(
         except OSError as error:
             fail(str(error), 1)
     for problem in problems:
-        complain(problem)
+        print_error(problem)
     typer.echo(f"{len(names) - len(problems)} of {len(names)} packages in {folder}; export LINEWISE_FONTS={folder}")
     if len(problems) == len(names):
         raise typer.Exit(1)
@@ -368,7 +368,7 @@ def evaluate_pages(
         ours = load_page_reader(detector, reader)
         rivals = page_engines([name for name in against.split(",") if name])
         for folder in folders:
-            results = run({"linewise": ours, **rivals}, labelled_pages(folder)[:limit], complain)
+            results = run({"linewise": ours, **rivals}, labelled_pages(folder)[:limit], print_error)
             rows += [(f"{folder.name}, {name}" if rivals else folder.name, result) for name, result in results.items()]
             if json_file is not None:
                 json_file.write_text(pages_json(results["linewise"]), encoding="utf-8")

@@ -131,7 +131,7 @@ def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int
 
 
 def measure(data: bytes) -> int:
-    """Pixels that the header of an image claims; 0 when it cannot be read, which ``decode`` will complain about."""
+    """Pixels that the header of an image claims; 0 when it cannot be read, which ``decode`` will print_error about."""
     if not is_picture(data):
         return 0
     try:

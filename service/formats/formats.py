@@ -15,7 +15,7 @@ from linewise.service.api.responses import text_answer
 from linewise.service.api.schemas import TextAnswer
 from linewise.service.documents.image import ImageLimits
 from linewise.service.errors import NotAcceptable
-from linewise.service.formats.layout import Corners, Line, Point, Sheet, Word, box, sheets
+from linewise.service.formats.layout import Corners, Line, Page, Point, Word, box, sheets
 from linewise.service.formats.searchable_pdf import SearchablePdf
 from linewise.service.inference.pipeline import Outcome
 
@@ -87,15 +87,15 @@ def answer_of(result: Outcome, options: Options) -> TextAnswer:
 
 
 def writing(
-    form: Format, result: Outcome, options: Options, unwrap: Callable[[], bytes], limits: ImageLimits
+    form: Format, result: Outcome, options: Options, read_bytes: Callable[[], bytes], limits: ImageLimits
 ) -> Iterator[bytes | None]:
     """What was read in any form but JSON, as the bytes of a file; before them None, whenever a page of it is drawn.
 
-    ``unwrap`` gives the bytes of the file that was read. Raises what ``SearchablePdf`` does.
+    ``read_bytes`` gives the bytes of the file that was read. Raises what ``SearchablePdf`` does.
     """
     answer = answer_of(result, options)
     if form is Format.PDF:
-        document = SearchablePdf(unwrap(), sheets(answer), limits)
+        document = SearchablePdf(read_bytes(), sheets(answer), limits)
         for number in document.pages:
             document.add_page(number)
             yield None
@@ -152,11 +152,11 @@ def _marked(parent: ET.Element, tag: str, kind: str, name: str, title: str, tail
     return element
 
 
-def _bbox(corners: Corners, sheet: Sheet) -> str:
+def _bbox(corners: Corners, sheet: Page) -> str:
     return "bbox {} {} {} {}".format(*box(corners, sheet.width, sheet.height))
 
 
-def _direction(line: Line, sheet: Sheet) -> str:
+def _direction(line: Line, sheet: Page) -> str:
     """The baseline as slope and offset from the lower left corner of the box, or of a steep line its angle."""
     (x, y), (end_x, end_y) = line.baseline
     across, down = end_x - x, end_y - y
@@ -206,7 +206,7 @@ def alto(answer: TextAnswer) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
 
 
-def _alto_line(block: ET.Element, line: Line, sheet: Sheet, number: str) -> None:
+def _alto_line(block: ET.Element, line: Line, sheet: Page, number: str) -> None:
     about = {"ID": f"line_{number}", "BASELINE": _points(line.baseline), **_place(line.corners, sheet)}
     element = ET.SubElement(block, "TextLine", about)
     shape = ET.SubElement(element, "Shape")
@@ -221,7 +221,7 @@ def _alto_line(block: ET.Element, line: Line, sheet: Sheet, number: str) -> None
         before = word
 
 
-def _place(corners: Corners, sheet: Sheet) -> dict[str, str]:
+def _place(corners: Corners, sheet: Page) -> dict[str, str]:
     left, top, right, bottom = box(corners, sheet.width, sheet.height)
     return {"HPOS": str(left), "VPOS": str(top), "WIDTH": str(right - left), "HEIGHT": str(bottom - top)}
 
@@ -233,7 +233,7 @@ def _points(points: tuple[Point, ...]) -> str:
 # All ------------------------------------------------------------------------------------------------------------------
 
 
-def _around(sheet: Sheet) -> Corners:
+def _around(sheet: Page) -> Corners:
     """The upright box around all lines of a sheet that has any."""
     across, down = zip(*(corner for line in sheet.lines for corner in line.corners), strict=True)
     left, top, right, bottom = min(across), min(down), max(across), max(down)

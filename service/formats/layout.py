@@ -47,7 +47,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Page:
     """One page, or one picture of a line.
 
     ``width`` and ``height`` are in pixels, after the clockwise ``turn`` in degrees that made it upright;
@@ -61,11 +61,11 @@ class Sheet:
     lines: tuple[Line, ...]
 
 
-def sheets(answer: TextAnswer) -> list[Sheet]:
+def sheets(answer: TextAnswer) -> list[Page]:
     """The pages of an answer that was given with ``detail=chars``; lines without text are left out."""
     parts: Sequence[TextAnswer | PageInfo] = answer.pages or [answer]
     return [
-        Sheet(image.width, image.height, image.orientation_applied, part.confidence, tuple(_lines(part)))
+        Page(image.width, image.height, image.orientation_applied, part.confidence, tuple(_lines(part)))
         for part, image in ((part, part.image) for part in parts)
     ]
 

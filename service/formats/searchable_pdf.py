@@ -19,7 +19,7 @@ from PIL import Image
 from linewise.service.documents.image import ImageLimits, plain_jpeg
 from linewise.service.documents.multipage import DPI, POINTS, decode_page
 from linewise.service.errors import NotAcceptable
-from linewise.service.formats.layout import DESCENT, Line, Sheet
+from linewise.service.formats.layout import DESCENT, Line, Page
 from linewise.service.inference.engine import turned
 
 EM = 1000  # units of the font in a line's height
@@ -37,7 +37,7 @@ def check() -> None:
 class SearchablePdf:
     """A PDF that grows page by page, a page being as large as its picture at 200 dpi."""
 
-    def __init__(self, data: bytes, sheets: Sequence[Sheet], limits: ImageLimits) -> None:
+    def __init__(self, data: bytes, sheets: Sequence[Page], limits: ImageLimits) -> None:
         """Begin with ``data``, the file that was read, and what was read in it; raises as ``check``."""
         check()
         from fpdf import FPDF, TextMode

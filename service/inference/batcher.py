@@ -19,18 +19,18 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from linewise.service.inference.queue import (
+    BatchedResult,
+    BatcherFailed,
+    BatcherHooks,
     BatchLimits,
     BatchReport,
-    Broken,
     Closed,
     Expired,
     Job,
-    Observer,
     Overloaded,
     Pixels,
     Queues,
     ReadingT,
-    Served,
 )
 
 # Share of the past in the measured speed after each batch: ten batches make up about two thirds of it.
@@ -59,9 +59,9 @@ class Ticket(Generic[ReadingT]):
         self.deadline = deadline
         self.unsubmitted = items
         self.released = False
-        self._futures: list[Future[Served[ReadingT]]] = []
+        self._futures: list[Future[BatchedResult[ReadingT]]] = []
 
-    def submit(self, pixels: Pixels, decoding: object = None) -> Future[Served[ReadingT]]:
+    def submit(self, pixels: Pixels, decoding: object = None) -> Future[BatchedResult[ReadingT]]:
         """Queue one image, uint8 (H, W) or (H, W, 3); cancelling the future takes it out of the queue.
 
         ``decoding`` is handed to the reader beside the image.
@@ -94,7 +94,7 @@ class Batcher(Generic[ReadingT]):
         limits: BatchLimits,
         *,
         clock: Callable[[], float] = time.monotonic,
-        observer: Observer | None = None,
+        observer: BatcherHooks | None = None,
         is_out_of_memory: Callable[[Exception], bool] = lambda error: isinstance(error, MemoryError),
         is_fatal: Callable[[Exception], bool] = lambda error: False,
         on_broken: Callable[[BaseException], None] = lambda error: None,
@@ -102,7 +102,7 @@ class Batcher(Generic[ReadingT]):
         self._reader = reader
         self._limits = limits
         self._clock = clock
-        self._observer = observer or Observer()
+        self._observer = observer or BatcherHooks()
         self._is_out_of_memory = is_out_of_memory
         self._is_fatal = is_fatal
         self._on_broken = on_broken
@@ -135,7 +135,7 @@ class Batcher(Generic[ReadingT]):
         """Take in ``items`` images of ``size`` bytes together, all or none.
 
         ``upstream_wait`` is the expected time until they could be submitted. Raises ``Overloaded``, ``Closed``,
-        ``Broken``.
+        ``BatcherFailed``.
         """
         with self._changed:
             self._check_open()
@@ -198,7 +198,7 @@ class Batcher(Generic[ReadingT]):
 
     def _check_open(self) -> None:
         if self._broken:
-            raise Broken("the model thread has ended")
+            raise BatcherFailed("the model thread has ended")
         if self._closed:
             raise Closed("draining")
 
@@ -213,11 +213,11 @@ class Batcher(Generic[ReadingT]):
         rest = sum(max(0.0, columns - speed * (now - started)) for columns, started in self._running.values())
         return (waiting + rest) / (speed * len(self._threads))
 
-    def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[Served[ReadingT]]:
+    def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[BatchedResult[ReadingT]]:
         rung = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
         with self._changed:
             if self._broken:
-                raise Broken("the model thread has ended")
+                raise BatcherFailed("the model thread has ended")
             if ticket.unsubmitted == 0:
                 raise ValueError(f"the ticket was for {ticket.items} items and is used up")
             ticket.unsubmitted -= 1
@@ -304,7 +304,7 @@ class Batcher(Generic[ReadingT]):
         self._rest(name)
         self._account(batch, columns, started, duration)
         for job, reading in zip(batch, readings, strict=True):
-            job.future.set_result(Served(reading, started - job.submitted, duration))
+            job.future.set_result(BatchedResult(reading, started - job.submitted, duration))
 
     def _rest(self, name: str) -> None:
         with self._changed:
@@ -338,4 +338,4 @@ class Batcher(Generic[ReadingT]):
             self._changed.notify_all()
         for job in stranded + self._taken.get(name, []):
             if not job.future.done():
-                job.future.set_exception(Broken("the model thread has ended"))
+                job.future.set_exception(BatcherFailed("the model thread has ended"))

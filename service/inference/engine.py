@@ -22,7 +22,15 @@ from linewise.service.documents.image import ImageLimits, Pixels, UprightImage, 
 from linewise.service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from linewise.service.inference.batcher import Batcher, Ticket
 from linewise.service.inference.cpu import granted_cores
-from linewise.service.inference.queue import BatchLimits, Broken, Closed, Expired, ModelLost, Observer, Overloaded
+from linewise.service.inference.queue import (
+    BatcherFailed,
+    BatcherHooks,
+    BatchLimits,
+    Closed,
+    Expired,
+    ModelLost,
+    Overloaded,
+)
 
 if TYPE_CHECKING:  # importing the model takes seconds, and only the thread that loads it has to wait
     from linewise.model import Decoding, FoundLine, PageSteps, Reading
@@ -109,7 +117,7 @@ class Engine:
         image_limits: ImageLimits,
         batch_limits: BatchLimits,
         *,
-        observer: Observer | None = None,
+        observer: BatcherHooks | None = None,
         open_pages: Callable[[LineReader], PageFinder | None] = lambda reader: None,
     ) -> None:
         self._open_reader = open_reader
@@ -247,17 +255,17 @@ class Engine:
     async def recognize(
         self,
         ticket: Ticket[Reading],
-        unwrap: Callable[[], bytes],
+        read_bytes: Callable[[], bytes],
         turns: Sequence[int] = (0,),
         decoding: Decoding | None = None,
     ) -> Recognition:
-        """Decode the image whose bytes ``unwrap`` gives, read it at each turn and keep the surest.
+        """Decode the image whose bytes ``read_bytes`` gives, read it at each turn and keep the surest.
 
-        Raises ``ImageError``, ``DeadlineExceeded``, ``NotReady``, and what ``unwrap`` raises.
+        Raises ``ImageError``, ``DeadlineExceeded``, ``NotReady``, and what ``read_bytes`` raises.
         """
         with in_time():
             async with asyncio.timeout(ticket.deadline - time.monotonic()):
-                image, decode_time = await self.decode(lambda limits: decode(unwrap(), limits))
+                image, decode_time = await self.decode(lambda limits: decode(read_bytes(), limits))
                 return await self.read(ticket, image, decode_time, turns, decoding)
 
     async def read(
@@ -338,7 +346,7 @@ def _refusals() -> Iterator[None]:
         raise QueueFull(f"Too much is waiting; try again in {wait} s.", retry_after=wait) from None
     except Closed:
         raise Draining("The service is shutting down.", retry_after=1.0) from None
-    except Broken:
+    except BatcherFailed:
         raise NotReady("The model failed.", retry_after=1.0) from None
 
 
@@ -349,7 +357,7 @@ def in_time() -> Iterator[None]:
         yield
     except (TimeoutError, Expired):
         raise DeadlineExceeded("The deadline of the request passed before it was read.") from None
-    except Broken:
+    except BatcherFailed:
         raise NotReady("The model failed while it was reading.", retry_after=1.0) from None
 
 

@@ -14,7 +14,7 @@ from linewise.service.documents.image import Pixels, UprightImage
 from linewise.service.documents.multipage import decode_page, page_count
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine, Recognition, in_time, turned
-from linewise.service.inference.queue import Served
+from linewise.service.inference.queue import BatchedResult
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReading, PageSteps, Reading
@@ -64,21 +64,21 @@ Outcome = Recognition | PageRecognition | DocumentRecognition
 async def recognize(
     engine: Engine,
     ticket: Ticket[Reading],
-    unwrap: Callable[[], bytes],
+    read_bytes: Callable[[], bytes],
     options: Options,
     decoding: Decoding | None = None,
 ) -> Outcome:
-    """Read the image or document whose bytes ``unwrap`` gives, as the options' mode says.
+    """Read the image or document whose bytes ``read_bytes`` gives, as the options' mode says.
 
     Raises ``ImageError``, ``DeadlineExceeded``, ``QueueFull``, ``NotReady``, ``InvalidOption`` for a
-    mode that the model does not have, and what ``unwrap`` raises.
+    mode that the model does not have, and what ``read_bytes`` raises.
     """
     if options.mode == "line":
-        return await engine.recognize(ticket, unwrap, options.turns, decoding)
+        return await engine.recognize(ticket, read_bytes, options.turns, decoding)
     finder = engine.pages
     with in_time():
         async with asyncio.timeout(ticket.deadline - time.monotonic()):
-            data = await engine.offload(unwrap)
+            data = await engine.offload(read_bytes)
             count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
             pages: list[PageRecognition] = []
             for number in range(count):  # one after the other, so that one page's pixels are held at a time
@@ -115,7 +115,7 @@ async def _page(
 
 async def _together(
     engine: Engine, deadline: float, pictures: Sequence[Pixels], decoding: Decoding | None
-) -> list[Served[Reading]]:
+) -> list[BatchedResult[Reading]]:
     with engine.admit(len(pictures), 0, deadline) as lines:
         return await asyncio.gather(*(asyncio.wrap_future(lines.submit(one, decoding)) for one in pictures))
 

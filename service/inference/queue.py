@@ -38,7 +38,7 @@ class Expired(BatchingError):
     """The deadline passed before the job's turn came."""
 
 
-class Broken(BatchingError):
+class BatcherFailed(BatchingError):
     """The model thread is gone."""
 
 
@@ -77,7 +77,7 @@ class BatchReport:
     duration: float
 
 
-class Observer:
+class BatcherHooks:
     """Told what happens, from the threads where it happens; this one does not care."""
 
     def batch(self, report: BatchReport) -> None:
@@ -91,7 +91,7 @@ class Observer:
 
 
 @dataclass(frozen=True)
-class Served(Generic[ReadingT]):
+class BatchedResult(Generic[ReadingT]):
     """A reading, how long it waited and how long its batch took."""
 
     reading: ReadingT
@@ -110,7 +110,7 @@ class Job(Generic[ReadingT]):
     number: int
     submitted: float
     queued: bool = True
-    future: Future[Served[ReadingT]] = field(default_factory=Future)
+    future: Future[BatchedResult[ReadingT]] = field(default_factory=Future)
 
     @property
     def urgency(self) -> tuple[float, int]:

@@ -16,7 +16,7 @@ from linewise.service.errors import BodyTooLarge, QueueFull, ServiceError, Uploa
 DRAIN = 1.0  # seconds for the rest of a body that nobody wants any more
 
 
-class OverloadGuard:
+class LoadSheddingMiddleware:
     """Refuse at the door what the engine would refuse anyway for want of time or room.
 
     When many times more is asked than can be done, taking requests apart would leave no time for those that were
@@ -47,7 +47,7 @@ class OverloadGuard:
 
     @staticmethod
     def _wanted(scope: Scope) -> float | None:
-        """The seconds in X-Request-Timeout, None where they are of no use, which the route will complain about."""
+        """The seconds in X-Request-Timeout, None where they are of no use, which the route will print_error about."""
         try:
             seconds = float(Headers(scope=scope).get("x-request-timeout", ""))
         except ValueError:
@@ -55,7 +55,7 @@ class OverloadGuard:
         return seconds if 0 < seconds < math.inf else None
 
 
-class BodyGuard:
+class BodyLimitMiddleware:
     """Hold every request body to ``max_bytes`` bytes, or those of its path in ``exceptions``, and ``timeout`` seconds.
 
     All bodies that are being received or worked on are held to ``max_total`` bytes together; who comes on top of that
@@ -106,7 +106,7 @@ class BodyGuard:
 class _Body:
     """The body of one request on its way in."""
 
-    def __init__(self, guard: BodyGuard, receive: Receive, limit: int) -> None:
+    def __init__(self, guard: BodyLimitMiddleware, receive: Receive, limit: int) -> None:
         self.received = 0
         self._guard = guard
         self._receive = receive

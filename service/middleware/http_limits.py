@@ -16,7 +16,7 @@ _TOO_LARGE = (
 )
 
 
-class BoundedHttp(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """Closes connections whose requests do not begin in earnest, or whose headers or trailers do not end.
 
     The application hears of a request when its head is complete, too late to do anything about either.

@@ -25,7 +25,7 @@ _HEADERS = {
 }
 
 
-class RequestContext:
+class RequestContextMiddleware:
     """The outermost layer: gives every request an id, taken from ``X-Request-ID`` if that is well formed.
 
     Neither the text that was read nor the bytes of an image ever get here, so they cannot be logged.

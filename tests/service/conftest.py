@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from linewise.model import Character, FoundLine, PageLine, PageReading, PageSteps, Reading
 from linewise.service.app import create_app
-from linewise.service.middleware.http_limits import BoundedHttp
+from linewise.service.middleware.http_limits import LimitedHttpProtocol
 from linewise.service.settings import Settings
 
 Pixels = npt.NDArray[np.uint8]
@@ -158,7 +158,7 @@ def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
             app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()),
             port=0,
             log_config=None,
-            http=BoundedHttp,
+            http=LimitedHttpProtocol,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

@@ -39,7 +39,7 @@ def test_requests_before_the_model_is_warm_are_told_to_come_back(
 
 
 def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken:
+    class BatcherFailed:
         model_id = revision = device = ""
 
         def warm_up(self) -> None:
@@ -54,7 +54,7 @@ def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCapt
         def width_bucket(self, height: int, width: int) -> int:
             raise AssertionError
 
-    with TestClient(create_app(Settings(), Broken())) as client:
+    with TestClient(create_app(Settings(), BatcherFailed())) as client:
         while client.get("/healthz/live").status_code == 200:
             pass
         assert client.get("/healthz/ready").json() == {"status": "failed"}

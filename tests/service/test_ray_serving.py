@@ -52,7 +52,7 @@ def descendants(pid: int) -> dict[int, str]:
     return {child: names.get(child, "") for child in found}
 
 
-class Served:
+class BatchedResult:
     """The command in a process of its own, with two replicas that are easily full."""
 
     def __init__(self, home: Path) -> None:
@@ -100,8 +100,8 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    service = Served(tmp_path_factory.mktemp("ray"))
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchedResult]:
+    service = BatchedResult(tmp_path_factory.mktemp("ray"))
     try:
         service.wait_for(2)
         yield service
@@ -134,7 +134,7 @@ def one_thread() -> Iterator[None]:
 
 @needs_weights
 @pytest.mark.usefixtures("one_thread")
-def test_a_replica_answers_as_one_process_does(served: Served) -> None:
+def test_a_replica_answers_as_one_process_does(served: BatchedResult) -> None:
     picture = encode(draw_line())
     asked: dict[str, Any] = {"content": picture, "params": {"detail": "chars", "alternatives": "2"}}
     with TestClient(create_app(Settings(device="cpu"))) as embedded:
@@ -151,7 +151,7 @@ def test_a_replica_answers_as_one_process_does(served: Served) -> None:
 
 
 @needs_weights
-def test_whoever_finds_all_replicas_full_is_told_when_to_come_back(served: Served) -> None:
+def test_whoever_finds_all_replicas_full_is_told_when_to_come_back(served: BatchedResult) -> None:
     files = [("files", encode(draw_line(f"number {number} of a long line"))) for number in range(32)]
 
     def ask(_: int) -> httpx2.Response:
@@ -164,7 +164,7 @@ def test_whoever_finds_all_replicas_full_is_told_when_to_come_back(served: Serve
 
 
 @needs_weights
-def test_what_dies_with_a_replica_is_made_good_by_the_clients_next_try(served: Served) -> None:
+def test_what_dies_with_a_replica_is_made_good_by_the_clients_next_try(served: BatchedResult) -> None:
     wanted = 8 * 12
     texts: list[str] = []
     under_way = threading.Event()
@@ -189,7 +189,7 @@ def test_what_dies_with_a_replica_is_made_good_by_the_clients_next_try(served: S
 
 
 @needs_weights
-def test_told_to_stop_it_finishes_what_was_taken_and_leaves_nothing_behind(served: Served) -> None:
+def test_told_to_stop_it_finishes_what_was_taken_and_leaves_nothing_behind(served: BatchedResult) -> None:
     lines = [f"{number} of many long lines, read one after the other" for number in range(64)]
     files = [("files", encode(draw_line(line))) for line in lines]
     with ThreadPoolExecutor(1) as pool:

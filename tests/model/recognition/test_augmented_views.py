@@ -15,7 +15,15 @@ from linewise.model.decoding.ctc import greedy
 from linewise.model.decoding.rescoring import rescore
 from linewise.model.explain import explain
 from linewise.model.network.charset import STRAIGHT, Charset
-from linewise.model.recognition.augmented_views import DOUBTFUL, LONGEST, MOST_HEIGHT, is_word, looks, seen, spread
+from linewise.model.recognition.augmented_views import (
+    LONGEST,
+    MOST_HEIGHT,
+    RESCORE_THRESHOLD,
+    augmented_views,
+    is_word,
+    seen,
+    spread,
+)
 from linewise.model.recognition.preprocess import ON_SIDE, Image, turned
 from linewise.model.recognition.results import Character
 from linewise.model.train.ngram import estimate
@@ -54,7 +62,7 @@ def words(count: int) -> list[Image]:
 def test_a_word_is_looked_at_closer_wider_and_by_its_other_colours() -> None:
     picture = words(1)[0]
     height, width = picture.shape[:2]
-    found = dict(looks(picture))
+    found = dict(augmented_views(picture))
     assert list(found) == ["closer", "wider", "by other colours"]
     rim = round(height / 10)
     assert np.array_equal(found["closer"], picture[rim:-rim])
@@ -67,7 +75,7 @@ def test_a_word_is_looked_at_closer_wider_and_by_its_other_colours() -> None:
 
 def test_a_large_photograph_is_made_smaller_before_it_is_looked_at() -> None:
     large = patches(np.random.default_rng(0), (1000, 3000))
-    views = dict(looks(large))
+    views = dict(augmented_views(large))
     assert {view.shape[0] for view in views.values()} == {MOST_HEIGHT, MOST_HEIGHT - 2 * round(MOST_HEIGHT / 10)}
     assert views["closer"].shape[1] == 384
     for name, view in views.items():
@@ -79,7 +87,7 @@ def test_the_other_colours_show_what_the_first_axis_hides() -> None:
     picture = np.full((32, 96, 3), wall, np.uint8)
     picture[4:28, 40:70] = shade
     picture[6:26, 45:60] = letter
-    view = dict(looks(picture))["by other colours"].astype(int)
+    view = dict(augmented_views(picture))["by other colours"].astype(int)
     assert abs(view[16, 50] - view[16, 65]) > 60 and abs(view[16, 50] - view[1, 1]) > 60
 
 
@@ -88,16 +96,16 @@ def test_scans_without_colours_or_with_those_of_noise_are_read_once(grey: bool) 
     rng = np.random.default_rng(0)
     black = np.repeat(rng.integers(0, 2, (32, 96, 1)) * 200, 3, axis=2)
     noisy = np.clip(black + rng.normal(0, 4, black.shape), 0, 255)
-    assert not list(looks(np.asarray(black[:, :, 0] if grey else noisy, np.uint8)))
-    assert not list(looks(np.full((32, 96, 3), (200, 30, 30), np.uint8)))
+    assert not list(augmented_views(np.asarray(black[:, :, 0] if grey else noisy, np.uint8)))
+    assert not list(augmented_views(np.full((32, 96, 3), (200, 30, 30), np.uint8)))
 
 
 def test_lines_are_not_looked_at_again_and_low_pictures_not_closer() -> None:
     rng = np.random.default_rng(0)
-    assert list(looks(patches(rng, (20, int(20 * LONGEST)))))
-    assert not list(looks(patches(rng, (20, int(20 * LONGEST) + 1))))
+    assert list(augmented_views(patches(rng, (20, int(20 * LONGEST)))))
+    assert not list(augmented_views(patches(rng, (20, int(20 * LONGEST) + 1))))
     low = patches(rng, (9, 40))
-    assert [name for name, _ in looks(low)] == ["wider", "by other colours"]
+    assert [name for name, _ in augmented_views(low)] == ["wider", "by other colours"]
     with pytest.raises(ValueError, match="not worth a look closer"):
         seen(low, "closer")
 
@@ -107,7 +115,7 @@ def test_what_all_looks_say_is_weighed(unsure: Reader) -> None:
     charset = Charset(unsure.config.alphabet)
     pictures = [picture for picture in words(40) if is_word(picture)]
     for picture, reading in zip(pictures, unsure.read(pictures), strict=True):
-        views = {"": picture} | dict(looks(picture))
+        views = {"": picture} | dict(augmented_views(picture))
         said = [(logits / unsure.config.temperature).log_softmax(-1) for logits in unsure.logits(list(views.values()))]
         best = rescore(said, charset, None)[0]
         assert reading.text == charset.decode(best.ids).translate(STRAIGHT).strip(" ")
@@ -123,7 +131,7 @@ def test_what_is_read_surely_is_read_once(unsure: Reader, passes: list[int], mon
     (sure,) = greedy(unsure.logits([picture])[0][None], unsure.config.temperature)
     for least, views in ((sure.confidence, 1), (sure.confidence * 1.01, 4)):
         passes.clear()
-        monkeypatch.setattr("linewise.model.recognition.reader.DOUBTFUL", least)
+        monkeypatch.setattr("linewise.model.recognition.reader.RESCORE_THRESHOLD", least)
         unsure.read([picture])
         assert sum(passes) == views
 
@@ -132,7 +140,7 @@ def test_lines_and_words_without_colours_are_read_once(unsure: Reader, passes: l
     rng = np.random.default_rng(0)
     pictures = [patches(rng, (20, 200)), words(1)[0][:, :, 0].copy()]
     readings = unsure.read(pictures)
-    assert all(one.confidence < DOUBTFUL and not one.look for one in readings)
+    assert all(one.confidence < RESCORE_THRESHOLD and not one.look for one in readings)
     assert sum(passes) == 2
 
 

@@ -14,15 +14,15 @@ import pytest
 
 from linewise.service.inference.batcher import Batcher
 from linewise.service.inference.queue import (
+    BatchedResult,
+    BatcherFailed,
+    BatcherHooks,
     BatchLimits,
     BatchReport,
-    Broken,
     Closed,
     Expired,
-    Observer,
     Overloaded,
     Pixels,
-    Served,
 )
 
 FAR = 1e9
@@ -69,7 +69,7 @@ class GatedReader:
         return width
 
 
-class Recorder(Observer):
+class Recorder(BatcherHooks):
     def __init__(self) -> None:
         self.batches: list[BatchReport] = []
         self.drops: list[str] = []
@@ -125,7 +125,7 @@ def image(value: int, width: int = 64) -> Pixels:
     return np.full((32, width), value, np.uint8)
 
 
-def submit(batcher: Batcher[int], value: int, deadline: float = FAR, width: int = 64) -> Future[Served[int]]:
+def submit(batcher: Batcher[int], value: int, deadline: float = FAR, width: int = 64) -> Future[BatchedResult[int]]:
     """Admit and queue one image; the ticket is given back when its answer is there."""
     ticket = batcher.admit(1, 10, deadline)
     future = ticket.submit(image(value, width))
@@ -133,7 +133,7 @@ def submit(batcher: Batcher[int], value: int, deadline: float = FAR, width: int 
     return future
 
 
-def occupy(batcher: Batcher[int], reader: GatedReader) -> Future[Served[int]]:
+def occupy(batcher: Batcher[int], reader: GatedReader) -> Future[BatchedResult[int]]:
     """Keep the model busy with an image of value 0 until the gate opens."""
     reader.gate.clear()
     while reader.entered.acquire(blocking=False):
@@ -143,7 +143,7 @@ def occupy(batcher: Batcher[int], reader: GatedReader) -> Future[Served[int]]:
     return first
 
 
-def results(futures: Sequence[Future[Served[int]]]) -> list[int]:
+def results(futures: Sequence[Future[BatchedResult[int]]]) -> list[int]:
     return [future.result(20).reading for future in futures]
 
 
@@ -455,12 +455,12 @@ def test_a_lost_device_fails_everyone_at_once_and_stays_dead(make: Make, reader:
     reader.gate.set()
     assert occupied.result(20).reading == 0
     for future in futures:
-        with pytest.raises(Broken):
+        with pytest.raises(BatcherFailed):
             future.result(20)
     assert batcher.join(20)
     assert told == [reader.error]
     assert not batcher.alive
-    with pytest.raises(Broken):
+    with pytest.raises(BatcherFailed):
         batcher.admit(1, 0, FAR)
 
 
@@ -594,7 +594,7 @@ def test_a_lost_device_ends_every_thread(make: Make, reader: GatedReader) -> Non
     bad = submit(batcher, 1)
     assert reader.entered.acquire(timeout=20)
     reader.gate.set()
-    with pytest.raises(Broken):
+    with pytest.raises(BatcherFailed):
         bad.result(20)
     assert fine.result(20).reading == 0, "another thread's batch is not harmed"
     assert batcher.join(20)

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from linewise.service.errors import BodyTooLarge, ServiceError, UploadTimeout, problem_response
-from linewise.service.middleware.guards import BodyGuard
+from linewise.service.middleware.guards import BodyLimitMiddleware
 
 
 async def reads_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,7 +25,9 @@ async def reads_all(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def drive(
-    guard: BodyGuard, receive: Callable[[], Awaitable[Message]], headers: list[tuple[bytes, bytes]] | None = None
+    guard: BodyLimitMiddleware,
+    receive: Callable[[], Awaitable[Message]],
+    headers: list[tuple[bytes, bytes]] | None = None,
 ) -> tuple[int, bytes]:
     """Run one request through the guard; its status and body."""
     sent: list[Any] = []
@@ -49,7 +51,9 @@ def chunks(*bodies: bytes) -> Callable[[], Awaitable[Message]]:
 
 
 def test_a_body_at_the_limit_passes() -> None:
-    assert drive(BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890")) == (
+    assert drive(
+        BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890")
+    ) == (
         200,
         b"10",
     )
@@ -57,7 +61,7 @@ def test_a_body_at_the_limit_passes() -> None:
 
 def test_a_body_without_length_is_cut_off_when_it_passes_the_limit() -> None:
     status, body = drive(
-        BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
+        BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
     )
     assert (status, json.loads(body)["code"]) == (413, "body_too_large")
 
@@ -66,7 +70,7 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading() -> None:
     async def receive() -> Message:
         raise AssertionError("the body was asked for")
 
-    guard = BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=5)
+    guard = BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5)
     status, body = drive(guard, receive, [(b"content-length", b"11")])
     assert (status, json.loads(body)["code"]) == (413, "body_too_large")
 
@@ -76,7 +80,7 @@ def test_a_body_that_never_ends_is_timed_out() -> None:
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    status, body = drive(BodyGuard(reads_all, max_bytes=10**6, max_total=10**9, timeout=0.05), receive)
+    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10**6, max_total=10**9, timeout=0.05), receive)
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
@@ -85,7 +89,7 @@ def test_a_body_that_never_starts_is_timed_out() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    status, body = drive(BodyGuard(reads_all, max_bytes=10, max_total=10**9, timeout=0.01), receive)
+    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=0.01), receive)
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
@@ -103,7 +107,7 @@ def test_waiting_for_the_disconnect_after_the_body_has_no_time_limit() -> None:
         await asyncio.sleep(0.05)
         return {"type": "http.disconnect"}
 
-    assert drive(BodyGuard(app, max_bytes=10, max_total=10**9, timeout=0.01), receive) == (200, b"gone")
+    assert drive(BodyLimitMiddleware(app, max_bytes=10, max_total=10**9, timeout=0.01), receive) == (200, b"gone")
 
 
 def test_the_refusal_stays_the_same_when_asked_again() -> None:
@@ -117,7 +121,7 @@ def test_the_refusal_stays_the_same_when_asked_again() -> None:
                 seen.append(type(error))
         await PlainTextResponse("")(scope, receive, send)
 
-    drive(BodyGuard(stubborn, max_bytes=1, max_total=10**9, timeout=5), chunks(b"12", b"3"))
+    drive(BodyLimitMiddleware(stubborn, max_bytes=1, max_total=10**9, timeout=5), chunks(b"12", b"3"))
     assert seen == [BodyTooLarge] * 3
 
 
@@ -130,12 +134,14 @@ def test_other_protocols_pass_untouched() -> None:
     async def nothing(*_: object) -> Any:
         raise AssertionError
 
-    asyncio.run(BodyGuard(app, max_bytes=1, max_total=10**9, timeout=1)({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(
+        BodyLimitMiddleware(app, max_bytes=1, max_total=10**9, timeout=1)({"type": "lifespan"}, nothing, nothing)
+    )
     assert passed == ["lifespan"]
 
 
 def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
-    guard = BodyGuard(reads_all, max_bytes=10, max_total=15, timeout=5)
+    guard = BodyLimitMiddleware(reads_all, max_bytes=10, max_total=15, timeout=5)
 
     async def scenario() -> list[int]:
         statuses: list[int] = []
