@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from linewise.service.api import routes
+from linewise.service.api import openapi, routes
 from linewise.service.errors import ServerErrorMiddleware, install_handlers
 from linewise.service.inference.cpu import share_cores
 from linewise.service.inference.engine import Engine, LineReader, PageFinder
@@ -21,8 +21,6 @@ from linewise.service.middleware.guards import BodyLimitMiddleware, LoadShedding
 from linewise.service.middleware.request_context import RequestContextMiddleware
 from linewise.service.settings import Settings
 from linewise.service.web.page import page
-
-DESCRIPTION = "Send the picture of a line of text, get the text with a confidence."
 
 
 def create_app(
@@ -61,7 +59,8 @@ def create_app(
 
     app = FastAPIOffline(  # a FastAPI whose /docs fetches nothing from other hosts
         title="Linewise",
-        description=DESCRIPTION,
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
         lifespan=lifespan,
         redoc_url=None,
         # FastAPI's own telemetry; its logs would repeat ours, with messages of foreign exceptions in them

@@ -6,28 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from linewise.service.api import responses
+from linewise.service.api import openapi, responses
 from linewise.service.api.batch import BatchRequest
 from linewise.service.api.cancellation import cancel_on_disconnect
 from linewise.service.api.options import Options, QueryOptions, merge, without_null
-from linewise.service.api.schemas import (
-    BATCH_BODY,
-    OTHER_FORMATS,
-    RECOGNIZE_BODY,
-    BatchResponse,
-    Health,
-    ModelCard,
-    ModelList,
-    Problem,
-    RecognizeResponse,
-)
+from linewise.service.api.schemas import BatchResponse, Health, ModelCard, ModelList, RecognizeResponse
 from linewise.service.api.uploads import parse_batch, parse_single
-from linewise.service.errors import PROBLEM_JSON, request_id_of
+from linewise.service.errors import request_id_of
 from linewise.service.formats import formats, searchable_pdf
 from linewise.service.formats.formats import Format
 from linewise.service.inference.engine import Engine, State, in_time
@@ -36,31 +26,6 @@ from linewise.service.inference.pipeline import recognize as recognize_image
 from linewise.service.metrics import CONTENT_TYPE, Metrics
 from linewise.service.middleware.auth import charge, identify, identify_and_charge
 from linewise.service.settings import Settings
-
-NDJSON = "application/x-ndjson"
-
-# By reference: a model here would be documented as application/json, which no problem is sent as.
-_PROBLEM = {PROBLEM_JSON: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": _PROBLEM}
-    for status, text in {
-        400: "The request cannot be taken apart: bad_request, empty_file",
-        401: "No API key, or a wrong one: unauthorized",
-        408: "The body did not arrive in time: upload_timeout",
-        413: "Too much in one request: body_too_large, too_many_files",
-        415: "Not a format that is read: unsupported_image",
-        422: "Of no use: undecodable, image_too_large, image_too_small, animated, invalid_option",
-        429: "Too often, see Retry-After: rate_limited",
-        503: "Not now, see Retry-After: queue_full, not_ready, draining",
-        504: "Not in time: deadline_exceeded",
-    }.items()
-}
-
-_NOT_ACCEPTABLE: dict[int | str, dict[str, Any]] = {
-    406: {"description": "No form of the answer that the Accept header names: not_acceptable", "content": _PROBLEM}
-}
-
-_UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "No, and `status` says why"}}
 
 
 # Called by the routes themselves: each dependency takes FastAPI a twentieth of a request.
@@ -84,7 +49,7 @@ Timeout = Annotated[
         gt=0,
         allow_inf_nan=False,
         json_schema_extra=without_null,
-        description="Seconds in which the answer is of use; the service gives up after them, or after its own limit.",
+        description="Timeout for this request, in seconds; capped by the service's own limit.",
     ),
 ]
 
@@ -92,31 +57,14 @@ recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify_and
 service = APIRouter(tags=["service"])
 
 
-@recognition.post(
-    "/recognize",
-    summary="Read the text of one image",
-    response_model=RecognizeResponse,
-    response_model_exclude_none=True,
-    responses=_PROBLEMS
-    | _NOT_ACCEPTABLE
-    | {200: {"description": "The text, in the form that the Accept header asks for.", "content": OTHER_FORMATS}},
-    openapi_extra={"requestBody": RECOGNIZE_BODY},
-)
+@recognition.post("/recognize", response_model=RecognizeResponse, response_model_exclude_none=True, **openapi.RECOGNIZE)
 async def recognize(
     request: Request,
     response: Response,
     query: OptionsInQuery,
     timeout: Timeout = None,
 ) -> RecognizeResponse | Response:
-    """Send one image: as the multipart field `file`, as the bare bytes, or in JSON.
-
-    It is taken for one line of text; with `mode=page` or `mode=auto` the lines in it are looked for first.
-
-    The options may stand in the query, in form fields or beside the image in the JSON.
-
-    The header `Accept` chooses the form of the answer: JSON, plain text, hOCR, ALTO or a searchable PDF, whose pages
-    are the pictures with the text over them, to be found and copied but not seen.
-    """
+    """Read the text of one image."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
@@ -160,24 +108,14 @@ async def _written(
 
 
 @recognition.post(
-    "/recognize/batch",
-    summary="Read the text of several images",
-    response_model=BatchResponse,
-    response_model_exclude_none=True,
-    responses=_PROBLEMS
-    | {200: {"content": {NDJSON: {}}, "description": "One outcome per image; errors of single images are in here."}},
-    openapi_extra={"requestBody": BATCH_BODY},
+    "/recognize/batch", response_model=BatchResponse, response_model_exclude_none=True, **openapi.RECOGNIZE_BATCH
 )
 async def recognize_batch(
     request: Request,
     query: OptionsInQuery,
     timeout: Timeout = None,
 ) -> BatchResponse | Response:
-    """Send several images as multipart fields `files` or in JSON; all are admitted, or none.
-
-    With `Accept: application/x-ndjson` each outcome is sent as soon as it is there, in any order, and a line with the
-    summary ends the stream. Otherwise one document holds them in the order of the request.
-    """
+    """Read the text of several images."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
@@ -189,51 +127,39 @@ async def recognize_batch(
     charge(request, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
     run = BatchRequest(engine, ticket, upload.items, options, decoding, request.scope, started)
-    if NDJSON in request.headers.get("accept", ""):
-        return run.stream(NDJSON)
+    if openapi.NDJSON in request.headers.get("accept", ""):
+        return run.stream(openapi.NDJSON)
     with ticket:
         return await cancel_on_disconnect(request, run.collect())
 
 
-@service.get(
-    "/v1/models",
-    summary="Which models are served",
-    response_model=ModelList,
-    responses={401: _PROBLEMS[401], 503: _PROBLEMS[503]},
-    dependencies=[Depends(identify)],
-)
+@service.get("/v1/models", response_model=ModelList, dependencies=[Depends(identify)], **openapi.MODELS)
 async def models(request: Request) -> ModelList:
-    """The model's name, the hash of its weights and the device it runs on."""
+    """List the models that this process serves."""
     reader = _engine(request).reader
     return ModelList(models=[ModelCard(id=reader.model_id, revision=reader.revision, device=str(reader.device))])
 
 
-@service.get("/healthz/live", summary="Is the process of any use", response_model=Health, responses=_UNHEALTHY)
+@service.get("/healthz/live", response_model=Health, **openapi.LIVE)
 @service.get("/v2/health/live", include_in_schema=False)
 async def live(request: Request) -> Response:
-    """200 while a restart would not help; 503 once the model has failed or is stuck."""
+    """Answer the liveness probe."""
     engine = _engine(request)
     stuck = not engine.alive and engine.state is not State.FAILED
     return _health(engine.alive, "live", "stuck" if stuck else engine.state.value)
 
 
-@service.get("/healthz/ready", summary="Does it take requests", response_model=Health, responses=_UNHEALTHY)
+@service.get("/healthz/ready", response_model=Health, **openapi.READY)
 @service.get("/v2/health/ready", include_in_schema=False)
 async def ready(request: Request) -> Response:
-    """200 once the model is loaded and warm; 503 before, after a failure, when nearly full and while shutting down."""
+    """Answer the readiness probe."""
     engine = _engine(request)
     return _health(engine.ready, "ready", engine.state.value)
 
 
-@service.get(
-    "/metrics",
-    summary="Metrics for Prometheus",
-    response_class=Response,
-    responses={200: {"content": {CONTENT_TYPE.partition(";")[0]: {}}}, 401: _PROBLEMS[401]},
-    dependencies=[Depends(identify)],
-)
+@service.get("/metrics", response_class=Response, dependencies=[Depends(identify)], **openapi.METRICS)
 async def metrics(request: Request) -> Response:
-    """Queue, batches, failures and requests in Prometheus' text format."""
+    """Expose the metrics in the Prometheus text format."""
     collected: Metrics = request.app.state.metrics
     return Response(collected.exposition(), media_type=CONTENT_TYPE)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from linewise.service.api.options import Options
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -14,9 +12,6 @@ Encoded = Annotated[
     str,
     Field(description="Base64 of the image file, or a data: URI with it.", json_schema_extra={"format": "byte"}),
 ]
-
-# A 3 x 3 PNG: short enough to print, and the smallest that is accepted.
-_TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAAAAABzQ+pjAAAAD0lEQVR42mP8z8DAxADBAAslAQUlTV8lAAAAAElFTkSuQmCC"
 
 
 class RecognizeBody(BaseModel):
@@ -216,101 +211,3 @@ class Health(Answer):
     """One word on the state of the process."""
 
     status: str = Field(examples=["ready"])
-
-
-# Python counts some characters as blanks that \s of the pattern language of JSON Schema does not.
-_NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
-
-
-def _option_fields(*, as_text: bool) -> dict[str, Any]:
-    """The options as members of a body; in a form, where all is text, a lexicon has one entry per line."""
-    schema = Options.model_json_schema()
-    fields: dict[str, Any] = {}
-    for name, described in schema["properties"].items():
-        reference = described.pop("$ref", "").rpartition("/")[2]
-        fields[name] = {**schema["$defs"][reference], **described} if reference else described
-        if described.get("default", ...) is None:
-            del fields[name]["default"]
-            if not as_text:  # null asks for the default, where there is a null
-                fields[name]["type"] = [described["type"], "null"]
-    if as_text:
-        told = fields["lexicon"]["description"]
-        fields["lexicon"] = {"type": "string", "pattern": _NOT_BLANK, "description": told}
-    return fields
-
-
-_BINARY = {"type": "string", "format": "binary"}
-_NOT_EMPTY = {"minLength": 1}  # one of several may be empty, and gets a problem of its own
-_ENCODED = RecognizeBody.model_json_schema()["properties"]["image"]
-_IN_FORM, _IN_JSON = _option_fields(as_text=True), _option_fields(as_text=False)
-
-
-def _body(required: str, schema: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """A body of one required member and the options, and nothing else."""
-    members = {required: schema, **options}
-    return {"type": "object", "required": [required], "properties": members, "additionalProperties": False}
-
-
-RECOGNIZE_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {"schema": _body("file", _BINARY | _NOT_EMPTY, _IN_FORM)},
-        "image/*": {"schema": _BINARY | _NOT_EMPTY},
-        "application/pdf": {"schema": _BINARY | _NOT_EMPTY},
-        "application/octet-stream": {"schema": _BINARY | _NOT_EMPTY},
-        "application/json": {
-            "schema": _body("image", _ENCODED | _NOT_EMPTY, _IN_JSON),
-            "example": {"image": f"data:image/png;base64,{_TINY_PNG}", "detail": "chars", "lexicon": ["YES", "NO"]},
-        },
-    },
-}
-
-BATCH_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": _body("files", {"type": "array", "minItems": 1, "items": _BINARY}, _IN_FORM),
-        },
-        "application/json": {
-            "schema": _body(
-                "images", {"type": "array", "minItems": 1, "items": BatchImage.model_json_schema()}, _IN_JSON
-            ),
-            "example": {"images": [{"id": "a", "image": f"data:image/png;base64,{_TINY_PNG}"}]},
-        },
-    },
-}
-
-_HOCR = """<!DOCTYPE html>
-<html xmlns="http://www.w3.org/1999/xhtml"><head>...</head><body>
-<div class="ocr_page" id="page_1" title="bbox 0 0 412 48; ppageno 0">
-<div class="ocr_carea" id="block_1" title="bbox 0 0 412 48"><p class="ocr_par" id="par_1" title="bbox 0 0 412 48">
-<span class="ocr_line" id="line_1_1" title="bbox 0 0 412 48; baseline 0.0000 -10">
-<span class="ocrx_word" id="word_1_1_1" title="bbox 3 0 241 48; x_wconf 97">INVOICE</span></span></p></div></div>
-</body></html>
-"""
-_ALTO = """<?xml version="1.0" encoding="UTF-8"?>
-<alto xmlns="http://www.loc.gov/standards/alto/ns-v4#" SCHEMAVERSION="4.4">
-  <Description><MeasurementUnit>pixel</MeasurementUnit></Description>
-  <Layout>
-    <Page ID="page_1" PHYSICAL_IMG_NR="1" WIDTH="412" HEIGHT="48" PC="0.9731">
-      <PrintSpace HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
-        <TextBlock ID="block_1" HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
-          <TextLine ID="line_1_1" BASELINE="0.0,38.4 412.0,38.4" HPOS="0" VPOS="0" WIDTH="412" HEIGHT="48">
-            <String ID="string_1_1_1" CONTENT="INVOICE" WC="0.97" HPOS="3" VPOS="0" WIDTH="238" HEIGHT="48" />
-          </TextLine>
-        </TextBlock>
-      </PrintSpace>
-    </Page>
-  </Layout>
-</alto>
-"""
-
-OTHER_FORMATS: dict[str, Any] = {
-    "text/plain": {"schema": {"type": "string"}, "example": "INVOICE 1042\n"},
-    "text/vnd.hocr+html": {"schema": {"type": "string"}, "example": _HOCR},
-    "text/html": {"schema": {"type": "string"}, "example": _HOCR},
-    "application/alto+xml": {"schema": {"type": "string"}, "example": _ALTO},
-    "application/xml": {"schema": {"type": "string"}, "example": _ALTO},
-    "text/xml": {"schema": {"type": "string"}, "example": _ALTO},
-    "application/pdf": {"schema": _BINARY},
-}
