@@ -1,10 +1,10 @@
-"""The application: settings in, ASGI app out."""
+"""The ASGI application: wiring and lifespan."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import limits
 from fastapi import FastAPI
@@ -12,67 +12,51 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from linewise.service.api import openapi, routes
-from linewise.service.errors import ServerErrorMiddleware, install_handlers
+from linewise.service.errors import install_handlers
 from linewise.service.inference.cpu import share_cores
 from linewise.service.inference.engine import Engine, LineReader, PageFinder
 from linewise.service.metrics import Metrics
 from linewise.service.middleware.auth import KeyRing, RateLimiter
-from linewise.service.middleware.guards import BodyLimitMiddleware, LoadSheddingMiddleware
+from linewise.service.middleware.body_limits import BodyLimitMiddleware
+from linewise.service.middleware.load_shedding import LoadSheddingMiddleware
 from linewise.service.middleware.request_context import RequestContextMiddleware
+from linewise.service.middleware.server_errors import ServerErrorMiddleware
 from linewise.service.settings import Settings
 from linewise.service.web.page import page
+
+_RECOGNIZE_PATHS = ("/recognize", "/v1/recognize")
+_BATCH_PATHS = ("/recognize/batch", "/v1/recognize/batch")
 
 
 def create_app(
     settings: Settings | None = None, reader: LineReader | None = None, pages: PageFinder | None = None
 ) -> FastAPI:
-    """The service as an ASGI application.
+    """Build the ASGI application.
 
-    Without ``settings`` they come from the environment; without ``reader`` the model is loaded, once, when the server
-    starts, with what finds the lines of pages. A given ``reader`` reads pages if ``pages`` is given, too. Either way
-    the service answers at once, and is ready when the model is warm.
+    ``settings`` default to those of the environment. Without ``reader``, the recogniser and the page detector are
+    loaded when the server starts; with one, pages are read only if ``pages`` is given. The server accepts connections
+    at once, and is ready when the model is warm.
     """
-    chosen = settings or Settings()
-
-    def open_reader() -> LineReader:
-        if reader is not None:
-            return reader
-        share_cores(chosen.batch_limits.threads)
-        return load_reader(chosen)
-
+    settings = settings or Settings()
     metrics = Metrics()
-
-    def open_pages(opened: LineReader) -> PageFinder | None:
-        return pages if reader is not None else open_page_finder(opened)
-
-    engine = Engine(open_reader, chosen.image_limits, chosen.batch_limits, observer=metrics, open_pages=open_pages)
+    engine = _create_engine(settings, metrics, reader, pages)
     metrics.watch(engine)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        starting = asyncio.create_task(engine.start())
-        try:
-            yield
-        finally:
-            await starting
-            await engine.stop(chosen.drain_timeout)
-
-    app = FastAPIOffline(  # a FastAPI whose /docs fetches nothing from other hosts
+    app = FastAPIOffline(  # serves the assets of /docs itself
         title="Linewise",
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
-        lifespan=lifespan,
+        lifespan=_engine_lifespan(engine, settings.drain_timeout),
         redoc_url=None,
-        # FastAPI's own telemetry; its logs would repeat ours, with messages of foreign exceptions in them
-        telemetry={"auto_configure": chosen.telemetry, "logs": False},
+        # FastAPI's own logs would repeat ours and include messages of other exceptions
+        telemetry={"auto_configure": settings.telemetry, "logs": False},
     )
     app.state.engine = engine
-    app.state.settings = chosen
+    app.state.settings = settings
     app.state.metrics = metrics
-    app.state.keys = KeyRing((key.get_secret_value() for key in chosen.api_keys), chosen.api_keys_file)
-    app.state.rate = RateLimiter(limits.parse(chosen.rate_limit) if chosen.rate_limit else None)
+    app.state.keys = KeyRing((key.get_secret_value() for key in settings.api_keys), settings.api_keys_file)
+    app.state.rate = RateLimiter(limits.parse(settings.rate_limit) if settings.rate_limit else None)
     install_handlers(app)
-    _add_middleware(app, chosen, metrics)
+    _add_middleware(app, settings, metrics)
     app.include_router(routes.recognition)
     app.include_router(routes.recognition, prefix="/v1", include_in_schema=False)
     app.include_router(routes.service)
@@ -80,21 +64,47 @@ def create_app(
     return app
 
 
+def _create_engine(settings: Settings, metrics: Metrics, reader: LineReader | None, pages: PageFinder | None) -> Engine:
+    def open_reader() -> LineReader:
+        if reader is not None:
+            return reader
+        share_cores(settings.batch_limits.threads)
+        return load_reader(settings)
+
+    def open_pages(opened: LineReader) -> PageFinder | None:
+        return pages if reader is not None else open_page_finder(opened)
+
+    return Engine(open_reader, settings.image_limits, settings.batch_limits, observer=metrics, open_pages=open_pages)
+
+
+def _engine_lifespan(engine: Engine, drain_timeout: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        starting = asyncio.create_task(engine.start())
+        try:
+            yield
+        finally:
+            await starting
+            await engine.stop(drain_timeout)
+
+    return lifespan
+
+
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
-    """Wrap the application; what is added last is outermost."""
-    one, several = settings.request_timeout, settings.batch_timeout
+    """Add the middleware; the last one added is the outermost."""
     app.add_middleware(
         LoadSheddingMiddleware,
         check=app.state.engine.check,
-        timeouts={"/recognize": one, "/v1/recognize": one, "/recognize/batch": several, "/v1/recognize/batch": several},
+        timeouts=dict.fromkeys(_RECOGNIZE_PATHS, settings.request_timeout)
+        | dict.fromkeys(_BATCH_PATHS, settings.batch_timeout),
         max_timeout=settings.max_request_timeout,
     )
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
-        max_total=settings.max_in_flight_bytes,
+        max_total_bytes=settings.max_in_flight_bytes,
         timeout=settings.upload_timeout,
-        exceptions=dict.fromkeys(("/recognize/batch", "/v1/recognize/batch"), settings.max_batch_body_bytes),
+        path_limits=dict.fromkeys(_BATCH_PATHS, settings.max_batch_body_bytes),
     )
     app.add_middleware(ServerErrorMiddleware)
     if settings.cors_origins:
@@ -109,7 +119,7 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
 
 
 def open_page_finder(reader: LineReader) -> PageFinder | None:
-    """What finds the lines of pages for the recogniser of this package; others read single lines.
+    """Load the page detector for ``model.Reader``; return None for other readers, which read single lines only.
 
     Raises ``model.CheckpointError``.
     """
@@ -119,9 +129,9 @@ def open_page_finder(reader: LineReader) -> PageFinder | None:
 
 
 def load_reader(settings: Settings) -> LineReader:
-    """Load the recogniser that the settings name.
+    """Load the recogniser selected by the settings.
 
-    Raises ``model.CheckpointError``, and ``ValueError`` for a precision that weights or processor cannot do.
+    Raises ``model.CheckpointError``, and ``ValueError`` for a precision that the weights or the CPU do not support.
     """
     from linewise import model
 

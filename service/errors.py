@@ -1,12 +1,11 @@
-"""Everything that can go wrong, as exceptions that know their HTTP answer.
+"""Exceptions with an HTTP status and code, and their RFC 9457 problem documents.
 
-One tree, one handler: whatever reaches the edge of the application becomes an RFC 9457 problem document. The texts are
-written here and where the errors are raised; the text of a foreign exception never reaches a client.
+All exceptions that leave a route pass through the handlers of this module. The details come from here or from the
+``ServiceError`` that was raised; messages of other exceptions never reach a client.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -17,17 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-log = logging.getLogger("linewise.service")
+from starlette.types import Scope
 
 PROBLEM_JSON = "application/problem+json"
 
 
 class ServiceError(Exception):
-    """A failure with a status, a stable code for programs and a sentence for people.
+    """Base class: an HTTP status, a stable code for programs, a ``detail`` for people.
 
-    ``retry_after`` is in seconds and is sent, rounded up, as the ``Retry-After`` header.
+    ``retry_after`` is in seconds; the ``Retry-After`` header carries it rounded up.
     """
 
     status: ClassVar[int] = 500
@@ -40,11 +37,19 @@ class ServiceError(Exception):
 
 
 class InternalError(ServiceError):
-    """A bug on our side; the client learns the request id only."""
+    """An unexpected error; the answer reveals only the request id."""
+
+    def __init__(
+        self,
+        detail: str = "Internal error; the server log has the details under this request id.",
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
 
 
 class BadRequest(ServiceError):
-    """The request cannot be taken apart: broken multipart, JSON or base64, no input, or two inputs."""
+    """Malformed multipart, JSON or base64, no image, or more than one input."""
 
     status = 400
     code = "bad_request"
@@ -57,146 +62,146 @@ class EmptyFile(BadRequest):
 
 
 class Unauthorized(ServiceError):
-    """No API key, or a wrong one."""
+    """Missing or invalid API key."""
 
     status = 401
     code = "unauthorized"
 
 
 class NotAcceptable(ServiceError):
-    """The answer cannot be had in the form that was asked for."""
+    """No available format matches the ``Accept`` header."""
 
     status = 406
     code = "not_acceptable"
 
 
 class UploadTimeout(ServiceError):
-    """The body did not arrive in time."""
+    """The request body did not arrive in time."""
 
     status = 408
     code = "upload_timeout"
 
 
 class BodyTooLarge(ServiceError):
-    """More bytes than the service takes in one request."""
+    """The request body exceeds the size limit."""
 
     status = 413
     code = "body_too_large"
 
 
 class TooManyFiles(ServiceError):
-    """More files than the service takes in one request."""
+    """The request has more files than the limit."""
 
     status = 413
     code = "too_many_files"
 
 
 class ImageError(ServiceError):
-    """The bytes of one image are of no use to us."""
+    """Base class: one image cannot be read."""
 
     status = 422
 
 
 class UnsupportedImage(ImageError):
-    """The first bytes are not those of a format we read."""
+    """The signature is not that of a supported image format."""
 
     status = 415
     code = "unsupported_image"
 
 
 class Undecodable(ImageError):
-    """The right format, but corrupt or cut short."""
+    """A supported format, but corrupt or truncated."""
 
     code = "undecodable"
 
 
 class ImageTooLarge(ImageError):
-    """Too many pixels, too long a side, or too extreme a shape."""
+    """Pixels, side length or aspect ratio exceed the limit."""
 
     code = "image_too_large"
 
 
 class ImageTooSmall(ImageError):
-    """Fewer pixels on a side than a letter needs."""
+    """A side is shorter than the minimum."""
 
     code = "image_too_small"
 
 
 class Animated(ImageError):
-    """Several frames or pages where one line of text is expected."""
+    """Several frames or pages where one image is expected."""
 
     code = "animated"
 
 
 class InvalidOption(ServiceError):
-    """An option has a value that is not allowed."""
+    """Unknown option, or a value that is not allowed."""
 
     status = 422
     code = "invalid_option"
 
 
 class RateLimited(ServiceError):
-    """This client asks more often than it may."""
+    """The client exceeds its rate limit."""
 
     status = 429
     code = "rate_limited"
 
 
 class Unavailable(ServiceError):
-    """The service cannot take this request now; a later try may succeed."""
+    """Base class: temporarily unable to accept requests; a retry may succeed."""
 
     status = 503
 
 
 class QueueFull(Unavailable):
-    """More is waiting than can be answered in time."""
+    """Admission rejected: the queue is full or the deadline cannot be met."""
 
     code = "queue_full"
 
 
 class NotReady(Unavailable):
-    """Still starting, or the model failed."""
+    """The model is loading or has failed."""
 
     code = "not_ready"
 
 
 class Draining(Unavailable):
-    """Shutting down: what was admitted is finished, nothing new is taken."""
+    """Shutting down: admitted requests finish, new ones are rejected."""
 
     code = "draining"
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would have come, or came, after the request's deadline."""
+    """The deadline of the request has passed."""
 
     status = 504
     code = "deadline_exceeded"
 
 
 _STARLETTE_CODES = {
-    404: ("not_found", "There is nothing at this address; /docs lists what there is."),
-    405: ("method_not_allowed", "This address does not take that method; the Allow header says which it takes."),
+    404: ("not_found", "No such route; /docs lists the routes."),
+    405: ("method_not_allowed", "This route does not support the method; the Allow header lists those it supports."),
 }
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id given to this request, or an empty string outside a request."""
+    """Return the request id; empty outside a request."""
     state = scope.get("state")
     return str(state.get("request_id", "")) if isinstance(state, Mapping) else ""
 
 
 def note_problem(scope: Scope, code: str) -> None:
-    """Leave a problem's code where the log and the metrics of this request find it."""
+    """Record a problem code for the access log and the metrics of this request."""
     scope.setdefault("state", {}).setdefault("problems", []).append(code)
 
 
 def problem(error: ServiceError, request_id: str = "") -> dict[str, object]:
-    """The problem document of an error as a JSON-ready mapping."""
+    """Return the problem document of an error as a JSON-ready dictionary."""
     return _document(error.status, error.code, error.detail, request_id)
 
 
 def problem_response(error: ServiceError, scope: Scope) -> Response:
-    """The complete HTTP answer for an error."""
+    """Build the HTTP response for an error and record its code."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -206,36 +211,9 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Route every exception that leaves a handler through this module."""
+    """Register the exception handlers of the application."""
     for kind in (ServiceError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
-
-
-class ServerErrorMiddleware:
-    """Answer 500 with the request id for whatever nobody caught, and put the rest into the log.
-
-    Starlette's own last resort sits outside of all middleware, where its answer would miss the usual headers.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        except Exception as error:
-            if scope["type"] != "http" or started:
-                raise
-            log.error("unexpected error, request %s", request_id_of(scope), exc_info=error)
-            answer = problem_response(InternalError("An error on our side; the request id finds it in the log."), scope)
-            await answer(scope, receive, send)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
@@ -245,10 +223,10 @@ async def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return _answer(scope, InvalidOption.status, InvalidOption.code, _describe(error.errors()))
     if isinstance(error, HTTPException):
-        code, detail = _STARLETTE_CODES.get(error.status_code, ("bad_request", "The request is not understood."))
+        code, detail = _STARLETTE_CODES.get(error.status_code, ("bad_request", "Malformed request."))
         return _answer(scope, error.status_code, code, detail, error.headers)
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=499)  # nobody is there to read it; the status is for the log
+        return Response(status_code=499)  # for the access log only: the client is gone
     raise error
 
 
@@ -262,7 +240,7 @@ def _answer(
 
 def _document(status: int, code: str, detail: str, request_id: str) -> dict[str, object]:
     document: dict[str, object] = {
-        "type": "about:blank",  # RFC 9457 4.2.1: the title is the status phrase, `code` says more
+        "type": "about:blank",  # RFC 9457 section 4.2.1: the title is then the status phrase
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
@@ -274,10 +252,10 @@ def _document(status: int, code: str, detail: str, request_id: str) -> dict[str,
 
 
 def _describe(errors: Sequence[Mapping[str, object]]) -> str:
-    """One sentence per wrong field, without the values that were sent."""
-    sentences = []
+    """Describe each invalid field, without the values sent."""
+    descriptions = []
     for error in errors:
         location = error.get("loc", ())
-        where = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
-        sentences.append(f"{where}: {error.get('msg', 'not valid')}")
-    return "; ".join(sentences)
+        field = ".".join(str(part) for part in location) if isinstance(location, tuple) else ""
+        descriptions.append(f"{field}: {error.get('msg', 'not valid')}")
+    return "; ".join(descriptions)

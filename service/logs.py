@@ -1,4 +1,4 @@
-"""Logs as one JSON object per line, or as coloured lines for a person."""
+"""Log configuration: JSON lines, or coloured text for consoles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ LogFormat = Literal["json", "console"]
 
 
 def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
-    """A ``logging.config`` dictionary that sends everything, the server's own lines included, to standard error."""
-    final = (
+    """Return a ``logging.config`` dictionary that sends all logs, uvicorn's included, to standard error."""
+    renderers = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer()]
@@ -25,7 +25,7 @@ def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
             structlog.stdlib.ExtraAdder(),
             _drop_duplicates,
         ],
-        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     }
     return {
         "version": 1,
@@ -36,12 +36,12 @@ def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
         "loggers": {
             "linewise": {"level": level.upper()},
             "uvicorn": {"level": level.upper()},
-            "uvicorn.access": {"level": "CRITICAL"},  # the service writes its own line per request, with more in it
+            "uvicorn.access": {"level": "CRITICAL"},  # RequestContextMiddleware logs each request
         },
     }
 
 
 def _drop_duplicates(logger: Any, name: str, event: Any) -> Any:
-    """Uvicorn repeats its message with escape codes for colour."""
+    """Drop uvicorn's second copy of its message, which has colour codes."""
     event.pop("color_message", None)
     return event

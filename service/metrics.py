@@ -1,4 +1,4 @@
-"""What an operator watches, for Prometheus; the registry belongs to one application and is no global."""
+"""Prometheus metrics of one application, in a registry of its own."""
 
 from __future__ import annotations
 
@@ -14,60 +14,77 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# Codes that are the fault of one image; whatever else is refused counts as rejected.
+# Problem codes of single images; all others count as rejected requests.
 DECODE_CODES = frozenset(
     {"empty_file", "unsupported_image", "undecodable", "image_too_large", "image_too_small", "animated"}
 )
-_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
-_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics(BatcherHooks):
-    """Counters and histograms that are told, gauges that look."""
+    """Counters and histograms fed by events, and gauges that read the engine."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
         self._waits = Histogram(
-            "linewise_queue_wait_seconds", "Time between decoding and reading.", buckets=_FAST, registry=registry
+            "linewise_queue_wait_seconds",
+            "Time from decoded image to batch, in seconds.",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
-        self._sizes = Histogram("linewise_batch_size", "Images read at once.", buckets=_SIZES, registry=registry)
+        self._sizes = Histogram("linewise_batch_size", "Images per batch.", buckets=_SIZE_BUCKETS, registry=registry)
         self._inference = Histogram(
-            "linewise_inference_seconds", "Time to read one batch.", buckets=_FAST, registry=registry
+            "linewise_inference_seconds",
+            "Inference time of one batch, in seconds.",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
-        self._columns = Counter("linewise_columns", "Columns read, padding included.", registry=registry)
-        self._images = Counter("linewise_images", "Images read.", registry=registry)
-        self._model_failures = Counter("linewise_model_failures", "Times that the model raised.", registry=registry)
-        self._dropped = Counter("linewise_dropped", "Admitted images left unread.", ["reason"], registry=registry)
+        self._columns = Counter("linewise_columns", "Pixel columns processed, padding included.", registry=registry)
+        self._images = Counter("linewise_images", "Images recognised.", registry=registry)
+        self._model_failures = Counter(
+            "linewise_model_failures", "Batches that failed in the model.", registry=registry
+        )
+        self._dropped = Counter(
+            "linewise_dropped", "Admitted images dropped before inference, by reason.", ["reason"], registry=registry
+        )
         self._decode_failures = Counter(
-            "linewise_decode_failures", "Images of no use, by code.", ["code"], registry=registry
+            "linewise_decode_failures", "Images that could not be decoded, by code.", ["code"], registry=registry
         )
-        self._rejected = Counter("linewise_rejected", "Requests refused, by code.", ["reason"], registry=registry)
+        self._rejected = Counter("linewise_rejected", "Rejected requests, by code.", ["reason"], registry=registry)
         self._requests = Counter(
-            "linewise_http_requests", "Requests by route and status.", ["method", "route", "status"], registry=registry
+            "linewise_http_requests",
+            "HTTP requests by method, route and status.",
+            ["method", "route", "status"],
+            registry=registry,
         )
         self._latency = Histogram(
-            "linewise_http_request_seconds", "Time to answer.", ["route"], buckets=_FAST, registry=registry
+            "linewise_http_request_seconds",
+            "HTTP response time, in seconds.",
+            ["route"],
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
 
     def watch(self, engine: Engine) -> None:
-        """Add the gauges of an engine."""
+        """Register the gauges of an engine."""
         registry = self.registry
-        Gauge("linewise_in_flight", "Images admitted, not answered.", registry=registry).set_function(
+        Gauge("linewise_in_flight", "Images admitted and not yet answered.", registry=registry).set_function(
             lambda: engine.load[0]
         )
         Gauge("linewise_queue_depth", "Images waiting for the model.", registry=registry).set_function(
             lambda: engine.load[1]
         )
-        Gauge("linewise_expected_wait_seconds", "Wait that a new image is promised.", registry=registry).set_function(
-            lambda: engine.load[2]
-        )
-        Gauge("linewise_ready", "Whether requests are taken: 1 or 0.", registry=registry).set_function(
+        Gauge(
+            "linewise_expected_wait_seconds", "Expected queue wait of a new image, in seconds.", registry=registry
+        ).set_function(lambda: engine.load[2])
+        Gauge("linewise_ready", "1 if the service accepts requests, else 0.", registry=registry).set_function(
             lambda: float(engine.ready)
         )
 
     def batch(self, report: BatchReport) -> None:
-        """A batch was read."""
+        """Record a finished batch."""
         self._sizes.observe(report.items)
         self._inference.observe(report.duration)
         self._columns.inc(report.columns)
@@ -76,25 +93,25 @@ class Metrics(BatcherHooks):
             self._waits.observe(wait)
 
     def dropped(self, reason: str) -> None:
-        """An admitted image was left unread."""
+        """Record an admitted image that was dropped before inference."""
         self._dropped.labels(reason).inc()
 
     def failed(self, items: int) -> None:
-        """The model raised."""
+        """Record a batch that failed in the model."""
         self._model_failures.inc()
 
     def problem(self, code: str) -> None:
-        """A request, or one image of it, was answered with a problem."""
+        """Record a problem answer for a request or one image of it."""
         if code in DECODE_CODES:
             self._decode_failures.labels(code).inc()
         else:
             self._rejected.labels(code).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Record an answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)

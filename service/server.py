@@ -1,4 +1,4 @@
-"""The process around the application: signals, drain, exit code."""
+"""The server process: signals, graceful shutdown, exit codes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from linewise.service.middleware.http_limits import LimitedHttpProtocol
 from linewise.service.settings import Settings
 
 EXIT_MODEL_FAILED = 1
-EXIT_NOT_STARTED = 3  # as uvicorn itself does
+EXIT_NOT_STARTED = 3  # the code of uvicorn itself
 
 
 def run(app: FastAPI, settings: Settings) -> int:
-    """Serve until told to stop; the exit code: 0 after an orderly stop, else something failed."""
+    """Serve until a stop signal and return the exit code: 0 after a graceful shutdown."""
     engine: Engine = app.state.engine
-    # What Pillow finds odd in a file is answered to whoever sent it; on standard error it would break the JSON lines.
+    # Pillow's warnings about uploaded files would break the JSON log on standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    _hush_libtiff()
+    _silence_libtiff()
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -40,36 +40,36 @@ def run(app: FastAPI, settings: Settings) -> int:
         timeout_graceful_shutdown=int(settings.drain_timeout) + 1,
     )
     server = _DrainingServer(config, engine, settings.drain_delay)
-    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl+C while the last requests are being answered
+    with contextlib.suppress(KeyboardInterrupt):  # second Ctrl+C during the drain
         server.run()
     if not server.started:
         return EXIT_NOT_STARTED
-    return EXIT_MODEL_FAILED if server.failed else 0
+    return EXIT_MODEL_FAILED if server.model_failed else 0
 
 
-def _hush_libtiff() -> None:
-    """Keep libtiff from writing what it thinks of a file, line by line, to standard error itself."""
-    with contextlib.suppress(AttributeError, OSError):  # where it is a part of Pillow itself it cannot be reached
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing errors about uploaded files to standard error."""
+    with contextlib.suppress(AttributeError, OSError):  # unreachable where Pillow links it statically
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 class _DrainingServer(uvicorn.Server):
-    """Turns unready on the first signal, closes the port after ``delay`` seconds and leaves with exit code 0.
+    """Uvicorn server with a drain: unready on the first signal, port closed ``drain_delay`` seconds later.
 
-    Uvicorn itself would raise the signal again at the end, which an orchestrator takes for a crash. When the model
-    fails for good it stops as well, for a new process to take over.
+    The exit code is then 0; uvicorn itself would raise the signal again, which orchestrators treat as a crash. The
+    server also stops when the model fails permanently, so that an orchestrator restarts the process.
     """
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, delay: float) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_delay: float) -> None:
         super().__init__(config)
-        self.failed = False
+        self.model_failed = False
         self._engine = engine
-        self._delay = delay
+        self._drain_delay = drain_delay
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._engine.on_failure = self._model_failed
+        self._engine.on_failure = self._on_model_failure
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -77,16 +77,16 @@ class _DrainingServer(uvicorn.Server):
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
             return
-        # A signal interrupts anything, also a thread that holds a lock: leave the work to the event loop.
+        # The handler may interrupt code that holds a lock, so the event loop does the work.
         self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         self._engine.drain()
-        asyncio.get_running_loop().call_later(self._delay, self._stop)
+        asyncio.get_running_loop().call_later(self._drain_delay, self._stop)
 
     def _stop(self) -> None:
         self.should_exit = True
 
-    def _model_failed(self) -> None:
-        self.failed = True
+    def _on_model_failure(self) -> None:
+        self.model_failed = True
         self.should_exit = True

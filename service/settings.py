@@ -1,4 +1,4 @@
-"""All settings of the service in one validated class, from ``LINEWISE_*`` environment variables."""
+"""Settings from ``LINEWISE_*`` environment variables, validated at start."""
 
 from __future__ import annotations
 
@@ -16,159 +16,158 @@ from linewise.service.documents.image import ImageLimits
 from linewise.service.inference.cpu import granted_cores
 from linewise.service.inference.queue import BatchLimits
 
-MIN_KEY = 16  # characters: fewer can be guessed
+MIN_API_KEY_CHARACTERS = 16
 
 
 class Settings(BaseSettings):
-    """What an operator may choose; every field is ``LINEWISE_<NAME>`` in the environment."""
+    """Settings of the service; each field is the environment variable ``LINEWISE_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="LINEWISE_", frozen=True, extra="ignore")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 selects a free port.")
     allow_anonymous: bool = Field(
         default=False,
-        description="Allow listening beyond this machine without API keys: anyone who reaches it may use it.",
+        description="Allow listening on non-loopback addresses without API keys.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="API keys, separated by commas; with any, every request for text needs one."
+        default=(),
+        description="API keys, separated by commas; if set, recognition, models and metrics require one.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="File with one API key per line, # begins a comment; re-read when it changes."
+        default=None,
+        description="File with one API key per line; lines starting with # are comments. Re-read when it changes.",
     )
     rate_limit: str | None = Field(
-        default=None, description="Most images of one key, or address without keys, such as 600/minute."
+        default=None, description="Maximum images per API key, or per client address without keys, such as 600/minute."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Web origins whose pages may call the service, separated by commas."
+        default=(), description="Origins allowed by CORS, separated by commas."
     )
     log_format: Literal["json", "console"] = Field(
-        default="json", description="Logs as JSON lines or as lines for a person."
+        default="json", description="Log format: JSON lines, or text for consoles."
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
-        default="info", description="Least severe log lines to write."
+        default="info", description="Minimum log level."
     )
     telemetry: bool = Field(
         default=False,
         description="Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra 'telemetry'.",
     )
-    weights: Path | None = Field(default=None, description="Checkpoint to load instead of the one in the package.")
-    device: str | None = Field(
-        default=None, description="Torch device, such as cpu or cuda:0; chosen by itself when unset."
-    )
+    weights: Path | None = Field(default=None, description="Checkpoint to load instead of the packaged one.")
+    device: str | None = Field(default=None, description="Torch device, such as cpu or cuda:0; detected if unset.")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto",
-        description="Arithmetic of the network; auto takes the fastest that the processor has instructions for.",
+        description="Numeric precision of inference; auto selects the fastest that the CPU supports.",
     )
-    max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Largest request body, in bytes.")
-    upload_timeout: float = Field(
-        default=30.0, gt=0, description="Time for a whole request body to arrive, in seconds."
-    )
+    max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Maximum request body size, in bytes.")
+    upload_timeout: float = Field(default=30.0, gt=0, description="Timeout for receiving a request body, in seconds.")
     max_batch_body_bytes: int = Field(
-        default=100 * 2**20, ge=1, description="Largest body of a request for several images, in bytes."
+        default=100 * 2**20, ge=1, description="Maximum body size of a batch request, in bytes."
     )
-    max_batch_files: int = Field(default=64, ge=1, description="Most images in one request.")
-    max_pages: int = Field(default=50, ge=1, description="Most pages of one PDF or TIFF, with mode=page.")
-    max_batch_pixels: int = Field(default=200_000_000, ge=9, description="Most pixels of all images in one request.")
-    request_timeout: float = Field(
-        default=10.0, gt=0, description="Time in which one image is answered or given up, in seconds."
+    max_batch_files: int = Field(default=64, ge=1, description="Maximum images in one batch request.")
+    max_pages: int = Field(default=50, ge=1, description="Maximum pages of one PDF or TIFF, with mode=page.")
+    max_batch_pixels: int = Field(
+        default=200_000_000, ge=9, description="Maximum total pixels of the images in one batch request."
     )
-    batch_timeout: float = Field(default=60.0, gt=0, description="The same for a request with several images.")
+    request_timeout: float = Field(default=10.0, gt=0, description="Timeout for a single-image request, in seconds.")
+    batch_timeout: float = Field(default=60.0, gt=0, description="Timeout for a batch request, in seconds.")
     max_request_timeout: float = Field(
-        default=120.0, gt=0, description="Most that a client may ask for with X-Request-Timeout, in seconds."
+        default=120.0, gt=0, description="Maximum timeout that a client can set with X-Request-Timeout, in seconds."
     )
-    max_in_flight: int = Field(default=512, ge=1, description="Most images that are admitted at the same time.")
+    max_in_flight: int = Field(default=512, ge=1, description="Maximum images admitted at the same time.")
     max_in_flight_bytes: int = Field(
-        default=256 * 2**20, ge=1, description="Most bytes of admitted image files at the same time."
+        default=256 * 2**20, ge=1, description="Maximum total size of admitted images, and of request bodies, in bytes."
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Images read at the same time, each on its own core; by default as many as there are cores for the"
-        " process, and one on an accelerator whatever is set.",
+        description="Model threads on a CPU; default: one per available core. Accelerators always use one.",
     )
-    batch_items: int = Field(default=32, ge=1, description="Most images that the model reads at once.")
+    batch_items: int = Field(default=32, ge=1, description="Maximum images per batch.")
     batch_fill: int = Field(
         default=8,
         ge=1,
-        description="Images up to which a batch takes in others of similar width; 1 keeps to one width. For CPUs.",
+        description="Batch size up to which similar widths are combined, on CPUs; 1 combines equal widths only.",
     )
-    batch_columns: int = Field(
-        default=16_384, ge=64, description="Most columns, padding included, that the model reads at once."
-    )
+    batch_columns: int = Field(default=16_384, ge=64, description="Maximum pixel columns per batch, padding included.")
     linger: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Seconds that an idle device waits for more images; worth 0.002 on a GPU, nothing on a CPU.",
+        description="Time an idle device waits for more images, in seconds; try 0.002 on a GPU, keep 0 on a CPU.",
     )
     hang_timeout: float = Field(
-        default=60.0, gt=0, description="After so many seconds in one batch the model counts as stuck."
+        default=60.0, gt=0, description="Time in one batch after which the liveness probe fails, in seconds."
     )
     drain_delay: float = Field(
-        default=0.0, ge=0, description="Seconds between not being ready and closing the port when told to stop."
+        default=0.0,
+        ge=0,
+        description="Time between failing the readiness probe and closing the port at shutdown, in seconds.",
     )
     drain_timeout: float = Field(
-        default=60.0, gt=0, description="Seconds to finish what was admitted when told to stop."
+        default=60.0, gt=0, description="Time to finish admitted requests at shutdown, in seconds."
     )
-    max_pixels: int = Field(default=50_000_000, ge=9, description="Most pixels of one image.")
-    max_side: int = Field(default=32_768, ge=3, description="Longest side of one image, in pixels.")
-    max_aspect: float = Field(default=500.0, ge=1, description="Longest side divided by shortest side at most.")
+    max_pixels: int = Field(default=50_000_000, ge=9, description="Maximum pixels of one image.")
+    max_side: int = Field(default=32_768, ge=3, description="Maximum side length of one image, in pixels.")
+    max_aspect: float = Field(
+        default=500.0, ge=1, description="Maximum aspect ratio: longer side divided by shorter side."
+    )
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("api_keys")
     @classmethod
-    def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(key.get_secret_value()) < MIN_KEY for key in keys):
-            raise ValueError(f"an API key has fewer than {MIN_KEY} characters")
+    def _check_key_length(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < MIN_API_KEY_CHARACTERS for key in keys):
+            raise ValueError(f"an API key is shorter than the minimum of {MIN_API_KEY_CHARACTERS} characters")
         return keys
 
     @field_validator("api_keys_file")
     @classmethod
-    def _readable(cls, file: Path | None) -> Path | None:
+    def _check_keys_file_is_readable(cls, file: Path | None) -> Path | None:
         if file is not None and not os.access(file, os.R_OK):
-            raise ValueError("the file cannot be read")
+            raise ValueError("cannot read the file; it must exist and be readable")
         return file
 
     @field_validator("telemetry")
     @classmethod
-    def _installed(cls, value: bool) -> bool:
+    def _check_telemetry_is_installed(cls, value: bool) -> bool:
         if value and find_spec("opentelemetry.sdk") is None:
-            raise ValueError("OpenTelemetry is not installed; pip install 'linewise[telemetry]'")
+            raise ValueError("OpenTelemetry is not installed; run: pip install 'linewise[telemetry]'")
         return value
 
     @field_validator("rate_limit")
     @classmethod
-    def _a_rate(cls, value: str | None) -> str | None:
+    def _check_rate_limit(cls, value: str | None) -> str | None:
         if value is not None:
-            limits.parse(value)  # its ValueError says what is wrong
+            limits.parse(value)  # raises ValueError with an explanation
         return value
 
     @model_validator(mode="after")
-    def _open_only_on_purpose(self) -> Settings:
-        guarded = bool(self.api_keys) or self.api_keys_file is not None
-        if not guarded and not self.allow_anonymous and not _is_loopback(self.host):
+    def _require_keys_beyond_loopback(self) -> Settings:
+        has_keys = bool(self.api_keys) or self.api_keys_file is not None
+        if not has_keys and not self.allow_anonymous and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} is reachable from other machines and no API key is set;"
-                " set LINEWISE_ALLOW_ANONYMOUS=true (--allow-anonymous) if that is meant"
+                " set LINEWISE_API_KEYS, or LINEWISE_ALLOW_ANONYMOUS=true (--allow-anonymous) to allow this"
             )
         return self
 
     @model_validator(mode="after")
-    def _batch_fits(self) -> Settings:
+    def _check_batch_limits(self) -> Settings:
         if self.max_batch_files > self.max_in_flight:
-            raise ValueError("max_batch_files is above max_in_flight: a full batch would never be admitted")
+            raise ValueError("max_batch_files must not exceed max_in_flight")
         if self.max_batch_body_bytes > self.max_in_flight_bytes or self.max_body_bytes > self.max_in_flight_bytes:
-            raise ValueError("a body of the largest size is above max_in_flight_bytes and would never be admitted")
+            raise ValueError("max_body_bytes and max_batch_body_bytes must not exceed max_in_flight_bytes")
         return self
 
     @property
     def batch_limits(self) -> BatchLimits:
-        """What the batching engine is held to."""
+        """Limits of the batching engine."""
         return BatchLimits(
             threads=self.threads or granted_cores(),
             max_items=self.batch_items,
@@ -182,7 +181,7 @@ class Settings(BaseSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """The limits that one image is held to."""
+        """Limits of one image."""
         return ImageLimits(
             max_pixels=self.max_pixels, max_side=self.max_side, max_aspect=self.max_aspect,
             max_pages=self.max_pages,
@@ -190,33 +189,35 @@ class Settings(BaseSettings):
 
 
 class Replicas(BaseSettings):
-    """How many replicas there are and what each may have; every field is ``LINEWISE_RAY_<NAME>`` in the environment."""
+    """Ray Serve replicas; each field is the environment variable ``LINEWISE_RAY_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="LINEWISE_RAY_", frozen=True, extra="forbid")
 
     cpus: float = Field(
-        default=1.0, gt=0, description="Cores of a replica, which reads on as many threads but at least on one."
+        default=1.0, gt=0, description="CPU cores per replica; it runs as many model threads, at least one."
     )
-    gpus: float = Field(default=0.0, ge=0, description="GPUs of a replica; 0.25 puts four on one.")
-    min_replicas: int = Field(default=1, ge=1, description="Fewest replicas.")
-    max_replicas: int = Field(default=4, ge=1, description="Most replicas; some wait if the cluster has no room.")
-    target_requests: float = Field(
-        default=8.0, gt=0, description="Requests under way for each replica that replicas are added or removed to meet."
+    gpus: float = Field(default=0.0, ge=0, description="GPUs per replica; 0.25 shares one GPU between four.")
+    min_replicas: int = Field(default=1, ge=1, description="Minimum replicas.")
+    max_replicas: int = Field(
+        default=4, ge=1, description="Maximum replicas; those that do not fit into the cluster stay pending."
     )
-    max_requests: int = Field(default=64, ge=1, description="Most requests under way at one replica.")
+    target_requests: float = Field(default=8.0, gt=0, description="Autoscaling target: ongoing requests per replica.")
+    max_requests: int = Field(default=64, ge=1, description="Maximum ongoing requests per replica.")
     max_queued: int = Field(
-        default=128, ge=1, description="Most requests that a proxy holds while all replicas are full; others get 503."
+        default=128,
+        ge=1,
+        description="Maximum requests queued at a proxy while all replicas are full; further ones get 503.",
     )
 
     @model_validator(mode="after")
-    def _in_order(self) -> Replicas:
+    def _check_order(self) -> Replicas:
         if self.min_replicas > self.max_replicas:
             raise ValueError("min_replicas is above max_replicas")
         return self
 
 
 def explain(error: ValidationError, prefix: str = "LINEWISE_") -> str:
-    """One line that names every wrong setting and what is wrong with it, without its value."""
+    """Describe each invalid setting in one line, without its value."""
     parts = []
     for problem in error.errors(include_url=False, include_input=False):
         name = "".join(f"{prefix}{str(part).upper()}: " for part in problem["loc"][:1])
@@ -224,22 +225,26 @@ def explain(error: ValidationError, prefix: str = "LINEWISE_") -> str:
     return "; ".join(parts)
 
 
-def describe(kind: type[BaseSettings] = Settings) -> list[tuple[str, str, str]]:
-    """Every setting as its environment variable, its default and what it does."""
+def describe(settings: type[BaseSettings] = Settings) -> list[tuple[str, str, str]]:
+    """List each setting: environment variable, default, description."""
     return [
-        (f"{kind.model_config['env_prefix']}{name.upper()}", _shown(field.default), field.description or "")
-        for name, field in kind.model_fields.items()
+        (
+            f"{settings.model_config['env_prefix']}{name.upper()}",
+            _format_default(field.default),
+            field.description or "",
+        )
+        for name, field in settings.model_fields.items()
     ]
 
 
-def as_markdown(kind: type[BaseSettings] = Settings) -> str:
-    """The settings as a Markdown table."""
+def as_markdown(settings: type[BaseSettings] = Settings) -> str:
+    """Return the settings as a Markdown table."""
     rows = [("setting", "default", "what it does"), ("---", "---", "---")]
-    rows += [(f"`{name}`", f"`{default}`" if default else "", text) for name, default, text in describe(kind)]
+    rows += [(f"`{name}`", f"`{default}`" if default else "", text) for name, default, text in describe(settings)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _shown(default: object) -> str:
+def _format_default(default: object) -> str:
     if default is None or default == ():
         return ""
     return str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,1 +1,1 @@
-"""ASGI middleware and guards in front of the routes: keys, limits, request context. Knows no models."""
+"""Pure ASGI middleware, authentication and connection limits. Import from the modules."""

@@ -1,4 +1,4 @@
-"""Who may ask, and how often."""
+"""Authentication by API key, and rate limits per client."""
 
 from __future__ import annotations
 
@@ -23,93 +23,97 @@ log = logging.getLogger("linewise.service")
 
 
 class KeyRing:
-    """The API keys that are accepted: those given, and those in a file, one per line, re-read when it changes.
+    """The accepted API keys: configured ones and those in a file, re-read when it changes.
 
-    Only digests are kept, and all of them are compared in constant time. Without keys and without a file everyone is
-    let in; a file that is empty lets nobody in.
+    The file has one key per line. Only digests are kept; all are compared in constant time. Without keys and without a
+    file, no key is required; with an empty file, no key is accepted.
     """
 
     def __init__(self, keys: Iterable[str] = (), file: Path | None = None) -> None:
-        self._given = tuple(_digest(key) for key in keys)
+        self._configured_digests = tuple(_digest(key) for key in keys)
         self._file = file
-        self._from_file: tuple[bytes, ...] = ()
-        self._stamp: tuple[int, int, int] | None = None
-        self.required = bool(self._given) or file is not None
+        self._file_digests: tuple[bytes, ...] = ()
+        self._file_version: tuple[int, int, int] | None = None
+        self.required = bool(self._configured_digests) or file is not None
         if file is not None:
             self._reload(file)
 
-    def accepts(self, offered: str) -> bool:
-        """Whether ``offered`` is one of the keys."""
+    def accepts(self, key: str) -> bool:
+        """Return whether the key is valid."""
         if self._file is not None:
             self._reload(self._file)
-        digest = _digest(offered)
-        matches = [hmac.compare_digest(digest, known) for known in self._given + self._from_file]
+        digest = _digest(key)
+        matches = [
+            hmac.compare_digest(digest, valid_digest) for valid_digest in self._configured_digests + self._file_digests
+        ]
         return any(matches)
 
     def _reload(self, file: Path) -> None:
         try:
             status = os.stat(file)
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp == self._stamp:
+            file_version = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if file_version == self._file_version:
                 return
             lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError):
-            if self._stamp is not None:  # a file that is being replaced may be missing for a moment
-                log.warning("the file of API keys cannot be read; the keys read before stay valid")
-                self._stamp = None
+            if self._file_version is not None:  # a file being replaced may be missing briefly
+                log.warning("cannot read the API key file; the keys read before stay valid")
+                self._file_version = None
             return
-        self._from_file = tuple(_digest(line) for line in lines if line and not line.startswith("#"))
-        self._stamp = stamp
-        log.info("%d API keys in the file", len(self._from_file))
+        self._file_digests = tuple(_digest(line) for line in lines if line and not line.startswith("#"))
+        self._file_version = file_version
+        log.info("%d API keys read from the file", len(self._file_digests))
 
 
 class RateLimiter:
-    """Counts images per client in a sliding window, in memory; ``limit`` None lets everything pass."""
+    """Count images per client in a sliding window, in memory; without ``limit``, allow all."""
 
     def __init__(self, limit: RateLimitItem | None) -> None:
         self._limit = limit
         self._windows = SlidingWindowCounterRateLimiter(MemoryStorage()) if limit is not None else None
 
     def charge(self, client: str, images: int) -> None:
-        """Count ``images`` against a client. Raises ``RateLimited``."""
+        """Count images of a client. Raises ``RateLimited``."""
         if self._limit is None or self._windows is None or images == 0:
             return
         if not self._windows.hit(self._limit, client, cost=images):
             wait = self._windows.get_window_stats(self._limit, client).reset_time - time.time()
-            raise RateLimited(f"The limit is {self._limit.amount} images per {_period(self._limit)}.", retry_after=wait)
+            raise RateLimited(
+                f"Rate limit exceeded: {self._limit.amount} images per {_period(self._limit)}.", retry_after=wait
+            )
 
 
-_BEARER = HTTPBearer(auto_error=False, description="An API key, where the operator has set some.")
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key in a header of its own.")
+_BEARER_SCHEME = HTTPBearer(auto_error=False, description="API key, if the service requires one.")
+_HEADER_SCHEME = APIKeyHeader(name="X-API-Key", auto_error=False, description="Alternative header for the API key.")
 
 
-_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-_Header = Annotated[str | None, Depends(_HEADER)]
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER_SCHEME)]
+_Header = Annotated[str | None, Depends(_HEADER_SCHEME)]
 
 
 async def identify(request: Request, bearer: _Bearer, header: _Header) -> None:
-    """Note who is asking, as a name for counting: a digest of the key, else the address. Raises ``Unauthorized``."""
+    """Set the client id for rate limits: a digest of the key, else the address. Raises ``Unauthorized``."""
     keys: KeyRing = request.app.state.keys
-    offered = bearer.credentials if bearer is not None else header
+    key = bearer.credentials if bearer is not None else header
     if not keys.required:
         request.state.client = f"address:{request.client.host if request.client else 'unknown'}"
-    elif offered and keys.accepts(offered):
-        request.state.client = f"key:{_digest(offered).hex()}"
+    elif key and keys.accepts(key):
+        request.state.client = f"key:{_digest(key).hex()}"
     else:
         raise Unauthorized("Send a valid API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
 
 
 async def identify_and_charge(request: Request, bearer: _Bearer, header: _Header) -> None:
-    """Note who is asking, and count the first image before the body is taken in.
+    """Set the client id and count one image, before the body is read.
 
     Raises ``Unauthorized``, ``RateLimited``.
     """
-    await identify(request, bearer, header)  # by itself: as a dependency of this one it would cost a tenth of a request
+    await identify(request, bearer, header)  # not a dependency: FastAPI would take a tenth of the request time for it
     charge(request, 1)
 
 
 def charge(request: Request, images: int) -> None:
-    """Count images against the client who was identified. Raises ``RateLimited``."""
+    """Count images of the identified client. Raises ``RateLimited``."""
     limiter: RateLimiter = request.app.state.rate
     limiter.charge(request.state.client, images)
 
@@ -119,5 +123,5 @@ def _digest(key: str) -> bytes:
 
 
 def _period(limit: RateLimitItem) -> str:
-    name = limit.GRANULARITY.name
-    return name if limit.multiples == 1 else f"{limit.multiples} {name}s"
+    unit = limit.GRANULARITY.name
+    return unit if limit.multiples == 1 else f"{limit.multiples} {unit}s"

@@ -1,4 +1,4 @@
-"""HTTP on a connection: uvicorn's, with the bounds on the head of a request that it has none of."""
+"""Limits on request heads, which uvicorn lacks: size, time, and trailers without end."""
 
 from __future__ import annotations
 
@@ -7,71 +7,71 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD = 2**16  # bytes of a request's line and headers, what came in the first packet not counted
-HEAD_TIMEOUT = 10.0  # seconds in which they must have come; there is no reason to send them bit by bit
+MAX_HEAD_BYTES = 2**16  # of request line and headers, without those in the first packet
+HEAD_TIMEOUT_S = 10.0  # for a complete head
 
-_TOO_LARGE = (
+_RESPONSE_431 = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n"
     b"cache-control: no-store\r\n\r\n"
 )
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Closes connections whose requests do not begin in earnest, or whose headers or trailers do not end.
+    """Close connections whose request head is too slow or too large, or whose trailers do not end.
 
-    The application hears of a request when its head is complete, too late to do anything about either.
+    The application is called when the head is complete, so middleware cannot enforce these limits.
     """
 
-    _stalled = 0  # bytes since the last that brought the request on
-    _moved = False
-    _timer: asyncio.TimerHandle | None = None
+    _bytes_without_progress = 0  # since the last complete head, body part or end of a request
+    _progressed = False
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """A client is there; it has so much time to say what it wants."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
-        self._expect_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
-        self._forget_timer()
+        """Cancel the timer."""
+        self._cancel_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes; too many that neither end a head nor are a body end the connection."""
-        self._moved = False
+        """Parse bytes; close the connection after too many that complete no head and carry no body."""
+        self._progressed = False
         super().data_received(data)
-        self._stalled = 0 if self._moved else self._stalled + len(data)
-        if self._stalled > MAX_HEAD and not self.transport.is_closing():
+        self._bytes_without_progress = 0 if self._progressed else self._bytes_without_progress + len(data)
+        if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_TOO_LARGE)
+                self.transport.write(_RESPONSE_431)
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Start the timer at the first byte of a request."""
         super().on_message_begin()
-        if self._timer is None:
-            self._expect_head()
+        if self._head_timer is None:
+            self._start_head_timer()
 
     def on_headers_complete(self) -> None:
-        """The request has been announced; what follows is the application's to bound."""
-        self._moved = True
-        self._forget_timer()
+        """Stop the timer; ``BodyLimitMiddleware`` limits the body."""
+        self._progressed = True
+        self._cancel_head_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        self._moved = True
+        """Record progress: part of a body."""
+        self._progressed = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The last byte of a request."""
-        self._moved = True
+        """Record progress: the end of a request."""
+        self._progressed = True
         super().on_message_complete()
 
-    def _expect_head(self) -> None:
-        self._timer = self.loop.call_later(HEAD_TIMEOUT, self.timeout_keep_alive_handler)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
 
-    def _forget_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

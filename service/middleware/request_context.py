@@ -1,4 +1,4 @@
-"""Request ids, the headers that every answer carries, and one log line and one count per request."""
+"""Request ids, common response headers, access log and request metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("linewise.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_HEADERS = {
+_SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -26,9 +26,10 @@ _HEADERS = {
 
 
 class RequestContextMiddleware:
-    """The outermost layer: gives every request an id, taken from ``X-Request-ID`` if that is well formed.
+    """Outermost middleware: assign the request id, add headers, log and count the request.
 
-    Neither the text that was read nor the bytes of an image ever get here, so they cannot be logged.
+    A valid ``X-Request-ID`` is kept, otherwise an id is generated. This layer handles neither text nor image bytes, so
+    it cannot log them.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -36,13 +37,14 @@ class RequestContextMiddleware:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        offered = headers.get("x-request-id", "")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        supplied_id = headers.get("x-request-id", "")
+        request_id = supplied_id if _REQUEST_ID.fullmatch(supplied_id) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -50,11 +52,11 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["X-Request-ID"] = request_id
-                answer.setdefault("Cache-Control", "no-store")
-                for name, value in _HEADERS.items():
-                    answer[name] = value
+                response_headers = MutableHeaders(scope=message)
+                response_headers["X-Request-ID"] = request_id
+                response_headers.setdefault("Cache-Control", "no-store")
+                for name, value in _SECURITY_HEADERS.items():
+                    response_headers[name] = value
             await send(message)
 
         try:
@@ -65,7 +67,7 @@ class RequestContextMiddleware:
     def _record(self, scope: Scope, headers: Headers, request_id: str, status: int, seconds: float) -> None:
         state: Mapping[str, Any] = scope["state"]
         route = getattr(scope.get("route"), "path", state.get("route", "unmatched"))
-        method = scope["method"] if scope["method"] in _METHODS else "other"  # a label that a client must not invent
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # clients must not create metric labels
         self.metrics.request(method, route, status, seconds)
         for code in state.get("problems", ()):
             self.metrics.problem(code)

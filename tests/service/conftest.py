@@ -1,4 +1,4 @@
-"""A recogniser that needs no weights, and applications around it."""
+"""A fake recogniser without weights, and applications and servers around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import httpx2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -28,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class FakeReader:
-    """Reads the mean brightness of a picture, so that every picture has its own, checkable text."""
+    """Recognise each image as its mean brightness, which tests can compute."""
 
     def __init__(self) -> None:
         self.model_id = "fake"
@@ -70,7 +69,7 @@ class FakeReader:
 
 
 class FakePages:
-    """Takes each stretch of dark rows for a line as wide as the page, and reads them from the top."""
+    """Detect each run of dark rows as a line as wide as the page, from top to bottom."""
 
     def find(self, page: Pixels) -> list[FoundLine]:
         dark = np.flatnonzero(
@@ -89,14 +88,14 @@ class FakePages:
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    """The bytes of a picture in a file format."""
+    """Encode an image in a file format."""
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
 def draw_line(text: str = "INVOICE 1042", mode: str = "L", ink: Any = 0, paper: Any = 255) -> Image.Image:
-    """A picture of a line of text."""
+    """Draw a line of text."""
     image = Image.new(mode, (16 + 14 * len(text), 40), paper)
     ImageDraw.Draw(image).text((8, 6), text, fill=ink, font_size=24)
     return image
@@ -105,7 +104,7 @@ def draw_line(text: str = "INVOICE 1042", mode: str = "L", ink: Any = 0, paper: 
 def wait_until_ready(client: TestClient) -> None:
     deadline = time.monotonic() + 30
     while client.get("/healthz/ready").status_code != 200:
-        assert time.monotonic() < deadline, "never became ready"
+        assert time.monotonic() < deadline, "the service does not become ready"
         time.sleep(0.002)
 
 
@@ -116,9 +115,9 @@ def fake() -> FakeReader:
 
 @pytest.fixture
 def make_client(fake: FakeReader) -> Iterator[Callable[..., TestClient]]:
-    """Give clients of an application with the settings asked for; all are closed at the end.
+    """Return a factory of clients of an application with the given settings; all are closed at the end.
 
-    Unless told otherwise there is one model thread, whatever the machine, so that one image occupies the model.
+    By default there is one model thread on any machine, so that one image occupies the model.
     """
     opened: list[TestClient] = []
 
@@ -148,32 +147,29 @@ def picture() -> bytes:
     return encode(draw_line())
 
 
+@contextlib.contextmanager
+def serving(app: FastAPI) -> Iterator[int]:
+    """Run an application on a free loopback port, which is the value of the context."""
+    config = uvicorn.Config(app, port=0, log_config=None, http=LimitedHttpProtocol)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not (server.started and app.state.engine.ready):
+            assert thread.is_alive()
+            time.sleep(0.002)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the server does not stop"
+
+
 @pytest.fixture
 def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
-    """Give a context that runs the service on a free port of the loopback device."""
+    """Return ``serving`` for an application with the fake reader and the given settings."""
 
-    @contextlib.contextmanager
-    def run(app: FastAPI | None = None, **settings: Any) -> Iterator[int]:
-        config = uvicorn.Config(
-            app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()),
-            port=0,
-            log_config=None,
-            http=LimitedHttpProtocol,
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.002)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            while httpx2.get(f"http://127.0.0.1:{port}/healthz/ready").status_code != 200:
-                time.sleep(0.002)
-            yield port
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive(), "the server does not stop"
+    def run(app: FastAPI | None = None, **settings: Any) -> AbstractContextManager[int]:
+        return serving(app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()))
 
     return run

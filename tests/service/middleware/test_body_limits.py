@@ -1,4 +1,4 @@
-"""Bodies are bounded in size and time, whatever the application does."""
+"""Request bodies are limited in size and time, whatever the application does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from linewise.service.errors import BodyTooLarge, ServiceError, UploadTimeout, problem_response
-from linewise.service.middleware.guards import BodyLimitMiddleware
+from linewise.service.middleware.body_limits import BodyLimitMiddleware
 
 
 async def reads_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,18 +25,18 @@ async def reads_all(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def drive(
-    guard: BodyLimitMiddleware,
+    limits: BodyLimitMiddleware,
     receive: Callable[[], Awaitable[Message]],
     headers: list[tuple[bytes, bytes]] | None = None,
 ) -> tuple[int, bytes]:
-    """Run one request through the guard; its status and body."""
+    """Send one request through the middleware; return status and body."""
     sent: list[Any] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": headers or []}
-    asyncio.run(guard(scope, receive, send))
+    asyncio.run(limits(scope, receive, send))
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 
@@ -52,7 +52,7 @@ def chunks(*bodies: bytes) -> Callable[[], Awaitable[Message]]:
 
 def test_a_body_at_the_limit_passes() -> None:
     assert drive(
-        BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890")
+        BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=10**9, timeout=5), chunks(b"12345", b"67890")
     ) == (
         200,
         b"10",
@@ -61,7 +61,7 @@ def test_a_body_at_the_limit_passes() -> None:
 
 def test_a_body_without_length_is_cut_off_when_it_passes_the_limit() -> None:
     status, body = drive(
-        BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
+        BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
     )
     assert (status, json.loads(body)["code"]) == (413, "body_too_large")
 
@@ -70,8 +70,8 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading() -> None:
     async def receive() -> Message:
         raise AssertionError("the body was asked for")
 
-    guard = BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=5)
-    status, body = drive(guard, receive, [(b"content-length", b"11")])
+    limits = BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=10**9, timeout=5)
+    status, body = drive(limits, receive, [(b"content-length", b"11")])
     assert (status, json.loads(body)["code"]) == (413, "body_too_large")
 
 
@@ -80,7 +80,7 @@ def test_a_body_that_never_ends_is_timed_out() -> None:
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10**6, max_total=10**9, timeout=0.05), receive)
+    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10**6, max_total_bytes=10**9, timeout=0.05), receive)
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
@@ -89,7 +89,7 @@ def test_a_body_that_never_starts_is_timed_out() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10, max_total=10**9, timeout=0.01), receive)
+    status, body = drive(BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=10**9, timeout=0.01), receive)
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
@@ -107,7 +107,7 @@ def test_waiting_for_the_disconnect_after_the_body_has_no_time_limit() -> None:
         await asyncio.sleep(0.05)
         return {"type": "http.disconnect"}
 
-    assert drive(BodyLimitMiddleware(app, max_bytes=10, max_total=10**9, timeout=0.01), receive) == (200, b"gone")
+    assert drive(BodyLimitMiddleware(app, max_bytes=10, max_total_bytes=10**9, timeout=0.01), receive) == (200, b"gone")
 
 
 def test_the_refusal_stays_the_same_when_asked_again() -> None:
@@ -121,7 +121,7 @@ def test_the_refusal_stays_the_same_when_asked_again() -> None:
                 seen.append(type(error))
         await PlainTextResponse("")(scope, receive, send)
 
-    drive(BodyLimitMiddleware(stubborn, max_bytes=1, max_total=10**9, timeout=5), chunks(b"12", b"3"))
+    drive(BodyLimitMiddleware(stubborn, max_bytes=1, max_total_bytes=10**9, timeout=5), chunks(b"12", b"3"))
     assert seen == [BodyTooLarge] * 3
 
 
@@ -135,13 +135,13 @@ def test_other_protocols_pass_untouched() -> None:
         raise AssertionError
 
     asyncio.run(
-        BodyLimitMiddleware(app, max_bytes=1, max_total=10**9, timeout=1)({"type": "lifespan"}, nothing, nothing)
+        BodyLimitMiddleware(app, max_bytes=1, max_total_bytes=10**9, timeout=1)({"type": "lifespan"}, nothing, nothing)
     )
     assert passed == ["lifespan"]
 
 
 def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
-    guard = BodyLimitMiddleware(reads_all, max_bytes=10, max_total=15, timeout=5)
+    limits = BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=15, timeout=5)
 
     async def scenario() -> list[int]:
         statuses: list[int] = []
@@ -152,7 +152,7 @@ def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
                 if message["type"] == "http.response.start":
                     statuses.append(message["status"])
 
-            await guard({"type": "http", "method": "POST", "path": "/", "headers": []}, messages, send)
+            await limits({"type": "http", "method": "POST", "path": "/", "headers": []}, messages, send)
 
         began = False
 
@@ -165,7 +165,7 @@ def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         first = asyncio.create_task(request(held_open))
-        while guard.held < 10:
+        while limits.bytes_in_flight < 10:
             await asyncio.sleep(0)
         await request(chunks(bytes(6)))
         await request(chunks(bytes(5)))
@@ -175,4 +175,4 @@ def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
         return statuses
 
     assert asyncio.run(scenario()) == [503, 200, 200, 200]
-    assert guard.held == 0
+    assert limits.bytes_in_flight == 0
