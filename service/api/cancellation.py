@@ -1,4 +1,4 @@
-"""Work is worth doing while somebody waits for it."""
+"""Cancel work when the client disconnects."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[None, None, T]) -> T:
-    """The result of ``work``, which is cancelled when the client closes the connection.
+    """Await ``work``; cancel it when the client closes the connection.
 
-    The request's body must have been read. Raises ``ClientDisconnect`` and what ``work`` raises.
+    The request body must have been read. Raises ``ClientDisconnect``, and the exceptions of ``work``.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_client_gone(request))
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ClientDisconnect
     finally:
-        for pending in (task, gone):
+        for pending in (task, disconnect):
             pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
-async def _client_gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What a caller may ask for beside the text, from the query, the form or the JSON body."""
+"""Recognition options, from the query, form fields or the JSON body."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from linewise.service.errors import InvalidOption
 
 MAX_ALTERNATIVES = 10
-MAX_CHARSET = 1000  # characters; an alphabet has fewer
-MAX_LEXICON = 100_000  # entries; sorting so many takes a tenth of a second
-MAX_ENTRY = 256  # characters
+MAX_CHARSET_CHARACTERS = 1000
+MAX_LEXICON_ENTRIES = 100_000
+MAX_ENTRY_CHARACTERS = 256
 
 
 def without_null(schema: dict[str, Any]) -> None:
-    """Make of the schema for a value or null one for the value: queries, headers and forms have no null."""
+    """Remove null from a schema: queries, headers and forms have no null."""
     schema.update(schema.pop("anyOf")[0])
 
 
 class Detail(StrEnum):
-    """How much is told about the text."""
+    """Level of detail of a result."""
 
     TEXT = "text"
     CHARS = "chars"
 
 
 class QueryOptions(BaseModel):
-    """The options that are short enough for an address; they hold for every image of the request."""
+    """Options allowed in the query; they apply to every image of the request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     detail: Detail = Field(
         default=Detail.TEXT,
-        description="`chars` adds each character with its confidence and place.",
+        description="`chars` adds each character with its confidence and polygon.",
         examples=["chars"],
     )
     alternatives: int = Field(
         default=0,
         ge=0,
         le=MAX_ALTERNATIVES,
-        description="How many of the next best texts to add, the likeliest first; there may be fewer.",
+        description="Number of alternative texts to add, most likely first; there may be fewer.",
         examples=[3],
     )
     charset: str | None = Field(
         default=None,
         min_length=1,
-        max_length=MAX_CHARSET,
+        max_length=MAX_CHARSET_CHARACTERS,
         json_schema_extra=without_null,
-        description="The only characters that may be read; the space is one like any other.",
+        description="Allowed characters; a space must be listed to be allowed.",
         examples=["0123456789.,"],
     )
     charset_exclude: str = Field(
         default="",
-        max_length=MAX_CHARSET,
-        description="Characters that may not be read.",
+        max_length=MAX_CHARSET_CHARACTERS,
+        description="Excluded characters.",
         examples=["|"],
     )
     min_confidence: float = Field(
@@ -64,15 +64,14 @@ class QueryOptions(BaseModel):
         ge=0.0,
         le=1.0,
         allow_inf_nan=False,
-        description="A less confident text is withheld: the answer has an empty one and the warning `low_confidence`.",
+        description="Withhold texts with a lower confidence: `text` is then empty, with the warning `low_confidence`.",
         examples=[0.5],
     )
     orientation: Literal["0", "90", "180", "270", "auto"] = Field(
         default="0",
         description=(
-            "Clockwise turn in degrees to make before reading, on top of the one that the image file asks for;"
-            " `auto` reads upright and upside down and keeps the surer text. A picture that is then much taller"
-            " than wide is read turned to either side as well."
+            "Clockwise rotation before recognition, in degrees, in addition to the EXIF orientation. `auto` tries 0 and"
+            " 180 and keeps the more confident text. An image much taller than wide is also tried at 90 and 270."
         ),
         examples=["auto"],
     )
@@ -80,53 +79,54 @@ class QueryOptions(BaseModel):
     mode: Literal["line", "page", "auto"] = Field(
         default="line",
         description=(
-            "`line` takes the image for one line of text, `page` looks for the lines in it and answers with each;"
-            " `auto` looks for lines, and takes an image with one at most for a line."
+            "`line` reads the image as one line of text; `page` detects lines and reads each; `auto` detects lines and"
+            " reads an image with at most one as a line."
         ),
         examples=["page"],
     )
 
 
 class Options(QueryOptions):
-    """All options: those of the query, and those that only a body can hold."""
+    """All options: those of the query, and those allowed in a body only."""
 
-    lexicon: tuple[Annotated[str, Field(max_length=MAX_ENTRY)], ...] | None = Field(
+    lexicon: tuple[Annotated[str, Field(max_length=MAX_ENTRY_CHARACTERS)], ...] | None = Field(
         default=None,
         min_length=1,
-        max_length=MAX_LEXICON,
+        max_length=MAX_LEXICON_ENTRIES,
         json_schema_extra=without_null,
         description=(
-            "The texts that may be read: one of these, or several with spaces between. A list in JSON, lines in a form."
+            "Allowed texts: the result is one entry, or several separated by spaces. A list in JSON, one entry per line"
+            " in a form."
         ),
         examples=[["INVOICE", "RECEIPT"]],
     )
 
     @field_validator("lexicon", mode="before")
     @classmethod
-    def _lines(cls, given: object) -> object:
-        return tuple(line for line in given.splitlines() if line.strip()) if isinstance(given, str) else given
+    def _split_lines(cls, value: object) -> object:
+        return tuple(line for line in value.splitlines() if line.strip()) if isinstance(value, str) else value
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """The clockwise turns to try, in degrees."""
+        """Clockwise rotations to try, in degrees."""
         return (0, 180) if self.orientation == "auto" else (int(self.orientation),)
 
     @property
     def decoded_otherwise(self) -> bool:
-        """Whether more is asked of the decoding than the best text."""
+        """Whether decoding needs constraints or alternatives, beyond the best text."""
         constrained = self.charset is not None or bool(self.charset_exclude) or self.lexicon is not None
         return constrained or self.alternatives > 0
 
 
-def merge(query: QueryOptions, given: Mapping[str, object]) -> Options:
-    """The query's options, overruled by those of the body. Raises ``InvalidOption``."""
+def merge(query: QueryOptions, body: Mapping[str, object]) -> Options:
+    """Merge the options of query and body; the body takes precedence. Raises ``InvalidOption``."""
     try:
-        return Options.model_validate(query.model_dump(exclude_unset=True) | dict(given))
+        return Options.model_validate(query.model_dump(exclude_unset=True) | dict(body))
     except ValidationError as error:
         raise InvalidOption(describe(error)) from None
 
 
 def describe(error: ValidationError) -> str:
-    """One sentence per wrong option, without the values that were sent."""
-    wrong = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong)
+    """Describe each invalid option, without the values sent."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)

@@ -1,4 +1,4 @@
-"""The ways of sending images - multipart, raw body, JSON - taken down to bytes and options."""
+"""Parsing of request bodies (multipart, raw, JSON) into images and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
@@ -22,56 +22,53 @@ from linewise.service.api.schemas import BatchBody, RecognizeBody
 from linewise.service.documents.image import measure
 from linewise.service.errors import BadRequest, EmptyFile, ImageTooLarge, ServiceError, TooManyFiles
 
-T = TypeVar("T")
-
-Unwrap = Callable[[], bytes]
+ReadBytes = Callable[[], bytes]
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
-MAX_FIELD_BYTES = 4 * 2**20  # of one that is no file: room for a lexicon
-MAX_FIELDS = 64  # form fields that are no files; there are fewer options than that
-SMALL_JSON = 2**16  # bytes that are parsed faster than they are handed to another thread
+MAX_FIELD_BYTES = 4 * 2**20  # of a form field that is not a file; fits a lexicon
+MAX_FIELDS = 64  # form fields that are not files
+MAX_INLINE_JSON_BYTES = 2**16  # parsed on the event loop: handing it to a thread would take longer
 
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
-_BLANKS = str.maketrans("", "", " \t\r\n")
+_WHITESPACE_DELETION = str.maketrans("", "", " \t\r\n")
 
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """One image as it came.
+    """One image of a request.
 
-    ``read_bytes`` gives its bytes, may take a while, and raises ``ImageError`` or ``BadRequest``.
-
-    ``size`` is that of the wrapped form, in bytes.
+    ``read_bytes`` decodes and returns the bytes of the image file; call it off the event loop. It raises ``EmptyFile``
+    or ``BadRequest``. ``size`` is the size as sent, in bytes.
     """
 
     id: str | None
-    read_bytes: Unwrap
+    read_bytes: ReadBytes
     size: int
 
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """The images of one request, in order, and the options that came with them."""
+    """The images of a request, in order, and the options in its body."""
 
     items: tuple[UploadedImage, ...]
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """Bytes of all images, as they came."""
+        """Total size of the images as sent, in bytes."""
         return sum(item.size for item in self.items)
 
 
 async def parse_single(request: Request, offload: Offload) -> ParsedRequest:
-    """Take in the body of a request for one image. Raises ``BadRequest``."""
+    """Parse a single-image request. Raises ``BadRequest``."""
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        return await _receive_form(request, "file", 1, BadRequest("There are several files; send one image."))
+        return await _parse_form_images(request, "file", 1, BadRequest("The form has several files; send one image."))
     body = await request.body()
     if _is_json(content_type):
-        return await _off_loop(offload, partial(_parse_one, body), len(body))
+        return await _parse_json(offload, partial(_parse_single_json, body), len(body))
     if content_type in ("", "application/octet-stream", "application/pdf") or content_type.startswith("image/"):
-        return ParsedRequest((_raw_item(None, body),))
+        return ParsedRequest((_raw_image(None, body),))
     raise BadRequest(
         "Send the image as the multipart field 'file', as a body of type image/*, application/pdf or"
         " application/octet-stream, or as JSON with the member 'image'."
@@ -79,30 +76,30 @@ async def parse_single(request: Request, offload: Offload) -> ParsedRequest:
 
 
 async def parse_batch(request: Request, offload: Offload, max_files: int, max_pixels: int) -> ParsedRequest:
-    """Take in the body of a request for several images.
+    """Parse a batch request.
 
-    Raises ``BadRequest``, ``TooManyFiles``, and ``ImageTooLarge`` when they have more than ``max_pixels`` in all.
+    Raises ``BadRequest``, ``TooManyFiles``, and ``ImageTooLarge`` if the images have more than ``max_pixels`` together.
     """
-    too_many = TooManyFiles(f"There are more than {max_files} images in one request.")
+    too_many = TooManyFiles(f"The request has more than the limit of {max_files} images.")
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
-        upload = await _receive_form(request, "files", max_files, too_many)
+        parsed = await _parse_form_images(request, "files", max_files, too_many)
     elif _is_json(content_type):
         body = await request.body()
-        upload = await _off_loop(offload, partial(_parse_many, body), len(body))
+        parsed = await _parse_json(offload, partial(_parse_batch_json, body), len(body))
     else:
         raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
-    if len(upload.items) > max_files:
+    if len(parsed.items) > max_files:
         raise too_many
-    if await offload(partial(_pixels_in_all, upload.items)) > max_pixels:
-        raise ImageTooLarge(f"The images have more than {max_pixels} pixels in all.")
-    return upload
+    if await offload(partial(_total_pixels, parsed.items)) > max_pixels:
+        raise ImageTooLarge(f"The images together have more than the limit of {max_pixels} pixels.")
+    return parsed
 
 
-def _pixels_in_all(items: Sequence[UploadedImage]) -> int:
+def _total_pixels(items: Sequence[UploadedImage]) -> int:
     pixels = 0
     for item in items:
-        with suppress(ServiceError):  # an item that cannot be unwrapped gets its own problem later
+        with suppress(ServiceError):  # reported later, as the problem of this item
             pixels += measure(item.read_bytes())
     return pixels
 
@@ -115,8 +112,8 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-async def _off_loop(offload: Offload, parse: Callable[[], ParsedRequest], size: int) -> ParsedRequest:
-    if size <= SMALL_JSON:
+async def _parse_json(offload: Offload, parse: Callable[[], ParsedRequest], size: int) -> ParsedRequest:
+    if size <= MAX_INLINE_JSON_BYTES:
         return parse()
     parsed = await offload(parse)
     assert isinstance(parsed, ParsedRequest)
@@ -126,7 +123,7 @@ async def _off_loop(offload: Offload, parse: Callable[[], ParsedRequest], size: 
 # Multipart ------------------------------------------------------------------------------------------------------------
 
 
-async def _receive_form(request: Request, name: str, max_files: int, too_many: ServiceError) -> ParsedRequest:
+async def _parse_form_images(request: Request, name: str, max_files: int, too_many: ServiceError) -> ParsedRequest:
     form = await _parse_form(request, max_files, too_many)
     items: list[UploadedImage] = []
     options: dict[str, object] = {}
@@ -134,18 +131,18 @@ async def _receive_form(request: Request, name: str, max_files: int, too_many: S
         for key, part in form.multi_items():
             if isinstance(part, UploadFile):
                 if key != name:
-                    raise BadRequest(f"There is a file in a field that is not named '{name}'.")
-                items.append(_raw_item(part.filename or None, await part.read()))
+                    raise BadRequest(f"Unexpected file field; send files in the field '{name}'.")
+                items.append(_raw_image(part.filename or None, await part.read()))
             elif key == name:
                 raise BadRequest(f"The field '{name}' is text; send it as a file, with a filename.")
             elif key in options:
-                raise BadRequest("A form field is given twice.")
+                raise BadRequest("A form field is repeated; send each option once.")
             else:
                 options[key] = part
     finally:
         await form.close()
     if not items:
-        raise BadRequest(f"There is no file in a field named '{name}'.")
+        raise BadRequest(f"The form has no file; send one in the field '{name}'.")
     return ParsedRequest(tuple(items), options)
 
 
@@ -155,7 +152,7 @@ async def _parse_form(request: Request, max_files: int, too_many: ServiceError) 
         try:
             form = await parser.parse()
         except MultiPartException:
-            raise BadRequest("The multipart body is broken.") from None
+            raise BadRequest("The multipart body is malformed.") from None
     if not parser.finished:
         await form.close()
         raise BadRequest("The multipart body ends before its closing boundary.")
@@ -163,9 +160,9 @@ async def _parse_form(request: Request, max_files: int, too_many: ServiceError) 
 
 
 class _MemoryParser(MultiPartParser):
-    """Starlette's parser, made to stay in memory, to count files and to notice a missing end."""
+    """Multipart parser that stays in memory, limits the files and detects a missing end."""
 
-    spool_max_size = 0  # never to disk: the file system may be read-only, and the body guard bounds the bytes
+    spool_max_size = 0  # never on disk, which may be read-only; BodyLimitMiddleware bounds the bytes
 
     def __init__(
         self, headers: Headers, stream: AsyncGenerator[bytes, None], max_files: int, too_many: ServiceError
@@ -186,49 +183,49 @@ class _MemoryParser(MultiPartParser):
         self.finished = True
 
 
-def _raw_item(name: str | None, data: bytes) -> UploadedImage:
-    return UploadedImage(name, lambda: _not_empty(data), len(data))
+def _raw_image(name: str | None, data: bytes) -> UploadedImage:
+    return UploadedImage(name, lambda: _require_bytes(data), len(data))
 
 
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def _parse_one(body: bytes) -> ParsedRequest:
+def _parse_single_json(body: bytes) -> ParsedRequest:
     try:
         parsed = RecognizeBody.model_validate_json(body)
     except ValidationError:
-        raise BadRequest('The body is not JSON of the form {"image": "<base64 or data: URI>"}.') from None
-    return ParsedRequest((_base64_item(None, parsed.image),), parsed.model_extra or {})
+        raise BadRequest('Invalid JSON; send {"image": "<base64 or data: URI>"}.') from None
+    return ParsedRequest((_base64_image(None, parsed.image),), parsed.model_extra or {})
 
 
-def _parse_many(body: bytes) -> ParsedRequest:
+def _parse_batch_json(body: bytes) -> ParsedRequest:
     try:
         parsed = BatchBody.model_validate_json(body)
     except ValidationError:
-        raise BadRequest(
-            'The body is not JSON of the form {"images": [{"id": "a", "image": "<base64 or data: URI>"}]}.'
-        ) from None
-    return ParsedRequest(tuple(_base64_item(one.id, one.image) for one in parsed.images), parsed.model_extra or {})
+        raise BadRequest('Invalid JSON; send {"images": [{"id": "a", "image": "<base64 or data: URI>"}]}.') from None
+    return ParsedRequest(
+        tuple(_base64_image(image.id, image.image) for image in parsed.images), parsed.model_extra or {}
+    )
 
 
-def _base64_item(name: str | None, encoded: str) -> UploadedImage:
-    return UploadedImage(name, cache(lambda: _not_empty(_from_base64(encoded))), len(encoded))
+def _base64_image(name: str | None, encoded: str) -> UploadedImage:
+    return UploadedImage(name, cache(lambda: _require_bytes(_from_base64(encoded))), len(encoded))
 
 
 def _from_base64(encoded: str) -> bytes:
-    """The bytes in a base64 text or data: URI; line breaks are allowed. Raises ``BadRequest``."""
+    """Decode base64 or a data: URI; whitespace is allowed. Raises ``BadRequest``."""
     if encoded[:5].lower() == "data:":
         header = _DATA_URI.match(encoded)
         if header is None:
-            raise BadRequest("The data: URI is not a base64 one.")
+            raise BadRequest("The data: URI is not base64; send data:image/png;base64,...")
         encoded = encoded[header.end() :]
     try:
-        return base64.b64decode(encoded.translate(_BLANKS), validate=True)
+        return base64.b64decode(encoded.translate(_WHITESPACE_DELETION), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest("The image is not valid base64.") from None
 
 
-def _not_empty(data: bytes) -> bytes:
+def _require_bytes(data: bytes) -> bytes:
     if not data:
-        raise EmptyFile("The image has no bytes.")
+        raise EmptyFile("The image file is empty.")
     return data

@@ -23,7 +23,7 @@ from fastapi.testclient import TestClient
 
 from linewise.model.network.checkpoint import DEFAULT_PATH
 from linewise.service.app import create_app
-from linewise.service.client.client import Client
+from linewise.service.client import Client
 from linewise.service.settings import Replicas, Settings
 from tests.service.conftest import FakeReader, draw_line, encode, wait_until_ready
 

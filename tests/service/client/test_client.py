@@ -1,9 +1,11 @@
-"""The client against the service itself, and against one that misbehaves."""
+"""The client against the service, and against scripted faulty responses."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,7 @@ import pytest
 from PIL import Image
 
 from linewise.service.app import create_app
-from linewise.service.client import client as client_module
-from linewise.service.client.client import AsyncClient, Client, Result, ServiceFailure
+from linewise.service.client import BATCH_BYTES, BATCH_IMAGES, AsyncClient, Client, Result, ServiceFailure
 from linewise.service.settings import Settings
 
 URL = "http://service"
@@ -28,7 +29,7 @@ def grey(value: int) -> bytes:
 
 
 class Scripted:
-    """A transport that gives the answers of a list, the last one again and again, and remembers the requests."""
+    """Transport handler that replays answers, repeats the last one, and records the requests."""
 
     def __init__(self, *answers: httpx2.Response | Exception) -> None:
         self.answers = list(answers)
@@ -61,19 +62,19 @@ def refusal(status: int, code: str, **headers: str) -> httpx2.Response:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that the client makes, which take no time."""
-    made: list[float] = []
+    """Record the pauses of the client instead of sleeping."""
+    recorded: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        made.append(seconds)
+        recorded.append(seconds)
 
-    monkeypatch.setattr("linewise.service.client.client.time.sleep", made.append)
-    monkeypatch.setattr("linewise.service.client.client.asyncio.sleep", sleep)
-    return made
+    monkeypatch.setattr("linewise.service.client.sync_client.time.sleep", recorded.append)
+    monkeypatch.setattr("linewise.service.client.async_client.asyncio.sleep", sleep)
+    return recorded
 
 
 def call(asynchronous: bool, script: Scripted, timeout: float = 60.0) -> Result:
-    """Read one image with either client."""
+    """Read an image with the blocking or the asyncio client."""
     transport = httpx2.MockTransport(script)
     if not asynchronous:
         with Client(URL, api_key="key", timeout=timeout, transport=transport) as client:
@@ -101,26 +102,26 @@ def test_a_result_is_typed(asynchronous: bool, pauses: list[float]) -> None:
 
 @both
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         refusal(503, "queue_full", retry_after="3"),
         refusal(429, "rate_limited", retry_after="3"),
     ],
 )
-def test_a_refusal_is_retried_after_the_time_it_names(
-    asynchronous: bool, pauses: list[float], trouble: httpx2.Response
+def test_a_rejection_is_retried_after_its_retry_after(
+    asynchronous: bool, pauses: list[float], failure: httpx2.Response
 ) -> None:
-    assert call(asynchronous, Scripted(trouble, trouble, GOOD)).text == "hello"
+    assert call(asynchronous, Scripted(failure, failure, GOOD)).text == "hello"
     assert len(pauses) == 2
     assert all(3.0 <= pause <= 3.75 for pause in pauses)
 
 
 @both
-@pytest.mark.parametrize("trouble", [httpx2.ConnectError("refused"), httpx2.ReadError("reset")])
+@pytest.mark.parametrize("failure", [httpx2.ConnectError("refused"), httpx2.ReadError("reset")])
 def test_a_lost_connection_is_retried_with_growing_pauses(
-    asynchronous: bool, pauses: list[float], trouble: Exception
+    asynchronous: bool, pauses: list[float], failure: Exception
 ) -> None:
-    assert call(asynchronous, Scripted(trouble, trouble, trouble, GOOD)).text == "hello"
+    assert call(asynchronous, Scripted(failure, failure, failure, GOOD)).text == "hello"
     assert pauses[0] < pauses[1] < pauses[2]
 
 
@@ -145,7 +146,7 @@ def test_retries_end_with_the_deadline(asynchronous: bool, pauses: list[float]) 
 
 @both
 @pytest.mark.parametrize(("status", "code"), [(400, "bad_request"), (401, "unauthorized"), (422, "undecodable")])
-def test_a_refusal_for_good_is_raised_at_once(asynchronous: bool, pauses: list[float], status: int, code: str) -> None:
+def test_a_permanent_failure_is_raised_at_once(asynchronous: bool, pauses: list[float], status: int, code: str) -> None:
     script = Scripted(refusal(status, code))
     with pytest.raises(ServiceFailure, match=code):
         call(asynchronous, script)
@@ -153,25 +154,25 @@ def test_a_refusal_for_good_is_raised_at_once(asynchronous: bool, pauses: list[f
 
 
 @both
-def test_an_answer_that_is_none_of_the_service_is_a_failure(asynchronous: bool, pauses: list[float]) -> None:
+def test_a_response_from_another_program_is_a_failure(asynchronous: bool, pauses: list[float]) -> None:
     for answer in (httpx2.Response(404, text="<html>"), httpx2.Response(200, text="<html>")):
         with pytest.raises(ServiceFailure, match="unexpected"):
             call(asynchronous, Scripted(answer))
 
 
 @pytest.fixture
-def service(fake: Any) -> Iterator[Callable[[], tuple[httpx2.AsyncBaseTransport, Any]]]:
+def service(fake: Any) -> Callable[[], tuple[httpx2.AsyncBaseTransport, Any]]:
     def make(**settings: Any) -> tuple[httpx2.AsyncBaseTransport, Any]:
         app = create_app(Settings(**settings), fake)
         return httpx2.ASGITransport(app), app
 
-    yield make
+    return make
 
 
 def read_many(
     service: Callable[..., tuple[httpx2.AsyncBaseTransport, Any]], images: list[Any], **options: Any
 ) -> list[Result | ServiceFailure]:
-    """Read with the asynchronous client against the true application."""
+    """Read images with the asyncio client from the application itself."""
 
     async def run() -> list[Result | ServiceFailure]:
         transport, app = service(max_in_flight=128)
@@ -185,14 +186,16 @@ def read_many(
 
 def test_many_images_come_back_in_order(service: Any) -> None:
     outcomes = read_many(service, [grey(1 + i % 250) for i in range(500)])
-    assert [one.text for one in outcomes if isinstance(one, Result)] == [str(1 + i % 250) for i in range(500)]
+    assert [outcome.text for outcome in outcomes if isinstance(outcome, Result)] == [
+        str(1 + i % 250) for i in range(500)
+    ]
 
 
 def test_bad_images_and_missing_files_keep_their_places(service: Any, tmp_path: Path) -> None:
     good = tmp_path / "a.png"
     good.write_bytes(grey(7))
     outcomes = read_many(service, [good, b"hello", str(tmp_path / "missing.png"), grey(8), b""])
-    assert [one.text if isinstance(one, Result) else one.code for one in outcomes] == [
+    assert [outcome.text if isinstance(outcome, Result) else outcome.code for outcome in outcomes] == [
         "7",
         "unsupported_image",
         "unreadable_file",
@@ -210,49 +213,49 @@ def test_files_that_are_all_missing_need_no_service(tmp_path: Path) -> None:
 def test_options_reach_the_service(service: Any) -> None:
     (result,) = read_many(service, [grey(123)], chars=True, orientation="90")
     assert isinstance(result, Result)
-    assert [one.text for one in result.characters] == ["1", "2", "3"]
+    assert [character.text for character in result.characters] == ["1", "2", "3"]
     assert result.characters[0].polygon == ((0.0, 0.0), (4.0, 0.0), (4.0, 60.0), (0.0, 60.0))
     assert (result.width, result.height, result.orientation_applied) == (40, 60, 90)
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_the_synchronous_client_bounds_what_is_under_way_and_what_it_takes_in(concurrency: int) -> None:
+def test_the_blocking_client_limits_its_requests_and_its_read_ahead(concurrency: int) -> None:
     lock = threading.Lock()
-    now, most, taken = 0, 0, 0
+    concurrent, peak, consumed = 0, 0, 0
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        nonlocal now, most
+        nonlocal concurrent, peak
         with lock:
-            now += 1
-            most = max(most, now)
+            concurrent += 1
+            peak = max(peak, concurrent)
         count = request.read().count(b'name="files"')
         with lock:
-            now -= 1
+            concurrent -= 1
         item = GOOD.json() | {"status": "ok"}
         return httpx2.Response(200, json={"results": [item] * count})
 
     def images() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal consumed
         for _ in range(1000):
-            taken += 1
+            consumed += 1
             yield b"x"
 
     with Client(URL, transport=httpx2.MockTransport(answer)) as client:
         outcomes = client.read_many(images(), concurrency=concurrency)
         next(outcomes)
-        assert taken <= (concurrency + 1) * client_module.BATCH_IMAGES + 1
+        assert consumed <= (concurrency + 1) * BATCH_IMAGES + 1
         assert sum(1 for _ in outcomes) == 999
-    assert most <= concurrency
+    assert peak <= concurrency
 
 
-def test_large_images_are_sent_in_smaller_portions() -> None:
+def test_large_images_are_sent_in_smaller_batches() -> None:
     sizes: list[int] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         sizes.append(len(request.read()))
         return httpx2.Response(200, json={"results": [GOOD.json() | {"status": "ok"}]})
 
-    image = bytes(client_module.BATCH_BYTES - 10)
+    image = bytes(BATCH_BYTES - 10)
     with Client(URL, transport=httpx2.MockTransport(answer)) as client:
         assert len(list(client.read_many([image] * 3, concurrency=1))) == 3
     assert len(sizes) == 3
@@ -267,11 +270,11 @@ def test_a_failed_request_fails_its_images_and_not_the_rest(pauses: list[float])
 
     with Client(URL, transport=httpx2.MockTransport(answer)) as client:
         outcomes = list(client.read_many([b"x"] * 40, concurrency=1))
-    assert [isinstance(one, Result) for one in outcomes] == [False] * 32 + [True] * 8
+    assert [isinstance(outcome, Result) for outcome in outcomes] == [False] * 32 + [True] * 8
 
 
 @both
-def test_a_lexicon_travels_in_a_form_beside_the_image(asynchronous: bool, fake: Any) -> None:
+def test_a_lexicon_is_a_form_field_beside_the_image(asynchronous: bool, fake: Any) -> None:
     options: Any = {"lexicon": ["one", "two words"], "alternatives": 2, "charset": "&=+ one", "charset_exclude": "x"}
 
     async def run() -> None:
@@ -280,8 +283,8 @@ def test_a_lexicon_travels_in_a_form_beside_the_image(asynchronous: bool, fake: 
             while not app.state.engine.ready:
                 await asyncio.sleep(0.001)
             assert (await client.read(grey(7), **options)).alternatives == ()
-            outcomes = [one async for one in client.read_many([grey(8), grey(9)], **options)]
-            assert [one.text for one in outcomes if isinstance(one, Result)] == ["8", "9"]
+            outcomes = [outcome async for outcome in client.read_many([grey(8), grey(9)], **options)]
+            assert [outcome.text for outcome in outcomes if isinstance(outcome, Result)] == ["8", "9"]
 
     if asynchronous:
         asyncio.run(run())
@@ -295,10 +298,15 @@ def test_a_lexicon_travels_in_a_form_beside_the_image(asynchronous: bool, fake: 
     assert b"one\ntwo words" in request.content and b"image" in request.content
 
 
-def test_an_option_that_is_none_is_refused_before_anything_is_sent() -> None:
+def test_an_unknown_option_raises_before_sending() -> None:
     options: Any = {"language": "en"}
     with (
         Client(URL, transport=httpx2.MockTransport(Scripted(GOOD))) as client,
         pytest.raises(TypeError, match="language"),
     ):
         client.read(b"image", **options)
+
+
+def test_the_client_does_not_import_torch() -> None:
+    program = "import sys, linewise; linewise.Client, linewise.AsyncClient; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

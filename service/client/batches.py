@@ -1,0 +1,69 @@
+"""Images as bytes, grouped into batches for one request each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linewise.service.client.results import Result, ServiceFailure, parse_item
+
+ImageSource = bytes | str | os.PathLike[str]  # bytes of an image file, or its path
+
+BATCH_IMAGES = 32
+BATCH_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one request, in order; an unreadable file has its failure in its place."""
+
+    contents: tuple[bytes | ServiceFailure, ...]
+
+    @property
+    def images(self) -> list[bytes]:
+        """The images to send."""
+        return [content for content in self.contents if isinstance(content, bytes)]
+
+    def outcomes(self, items: Iterable[Mapping[str, Any]]) -> list[Result | ServiceFailure]:
+        """Return one outcome per image, from the items of the response and the unreadable files."""
+        remaining = iter(items)
+        return [
+            content if isinstance(content, ServiceFailure) else parse_item(next(remaining)) for content in self.contents
+        ]
+
+    def failed(self, failure: ServiceFailure) -> list[Result | ServiceFailure]:
+        """Return one outcome per image after the request failed."""
+        return [content if isinstance(content, ServiceFailure) else failure for content in self.contents]
+
+
+def read_image(source: ImageSource) -> bytes:
+    """Return the bytes of an image file. Raises ``ServiceFailure``."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise ServiceFailure(0, "unreadable_file", f"{source}: {error.strerror}") from error
+
+
+def batched(sources: Iterable[ImageSource]) -> Iterator[Batch]:
+    """Group images into batches of at most ``BATCH_IMAGES`` and ``BATCH_BYTES``; files are read as needed."""
+    contents: list[bytes | ServiceFailure] = []
+    total_bytes = 0
+    for source in sources:
+        content: bytes | ServiceFailure
+        try:
+            content = read_image(source)
+        except ServiceFailure as failure:
+            content = failure
+        size = len(content) if isinstance(content, bytes) else 0
+        if contents and (len(contents) == BATCH_IMAGES or total_bytes + size > BATCH_BYTES):
+            yield Batch(tuple(contents))
+            contents, total_bytes = [], 0
+        contents.append(content)
+        total_bytes += size
+    if contents:
+        yield Batch(tuple(contents))

@@ -1,0 +1,61 @@
+"""Options of the client, and their encoding as HTTP requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+from linewise.service.client.batches import Batch
+
+Orientation = Literal["0", "90", "180", "270", "auto"]
+Mode = Literal["line", "page", "auto"]
+
+RECOGNIZE_PATH = "/v1/recognize"
+BATCH_PATH = "/v1/recognize/batch"
+
+
+class Options(TypedDict, total=False):
+    """Recognition options; see the service's documentation for each."""
+
+    chars: bool
+    alternatives: int
+    charset: str
+    charset_exclude: str
+    lexicon: Sequence[str]
+    min_confidence: float
+    orientation: Orientation
+    mode: Mode
+
+
+class RequestEncoder:
+    """Encode images with fixed options as arguments of ``httpx2``'s ``post``. Raises ``TypeError``."""
+
+    def __init__(self, options: Options) -> None:
+        values: dict[str, Any] = dict(options)
+        unknown = values.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+        lexicon = values.pop("lexicon", None)
+        self._query = {"detail": "chars"} if values.pop("chars", False) else {}
+        self._query |= {name: str(value) for name, value in values.items() if value is not None}
+        self._fields = {} if lexicon is None else {"lexicon": "\n".join(lexicon)}  # too long for a query
+
+    def single(self, image: bytes) -> dict[str, Any]:
+        """Encode one image: as the raw body, or as a form if there are fields."""
+        if not self._fields:
+            return {"params": self._query, "content": image}
+        return {"params": self._query, "files": {"file": image}, "data": self._fields}
+
+    def batch(self, batch: Batch) -> dict[str, Any]:
+        """Encode a batch as a form; the file names are the places in the batch."""
+        files = [
+            ("files", (str(index), content))
+            for index, content in enumerate(batch.contents)
+            if isinstance(content, bytes)
+        ]
+        return {"params": self._query, "files": files, "data": self._fields}
+
+
+def connection_arguments(url: str, api_key: str | None) -> dict[str, Any]:
+    """Return the arguments of ``httpx2``'s clients for a service."""
+    return {"base_url": url, "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {}}

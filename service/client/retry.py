@@ -1,0 +1,61 @@
+"""Retries within the deadline of a call.
+
+Temporary failures are retried: 429, 502, 503, lost connections, and a 500 that the service did not write, which proxies
+send when a replica dies. Recognition has no side effects, so a repeated request is safe.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import httpx2
+
+from linewise.service.client.results import ServiceFailure
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts without Retry-After
+
+_RETRIED_STATUSES = frozenset({429, 502, 503})
+_MAX_JITTER = 0.25  # of a pause: clients rejected together should not return together
+
+
+class Deadline:
+    """The time limit of one call with all its attempts, in seconds from now."""
+
+    def __init__(self, timeout: float) -> None:
+        self._end = time.monotonic() + timeout
+        self._attempts = 0
+
+    def request_arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``httpx2``'s ``post`` that limit the next attempt to the time left."""
+        time_left = max(0.001, self._end - time.monotonic())
+        return {"timeout": time_left, "headers": {"X-Request-Timeout": f"{time_left:.3f}"}}
+
+    def pause_after(self, error: httpx2.TransportError | ServiceFailure, response: httpx2.Response | None) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        Raises ``ServiceFailure`` if the failure is permanent or the next attempt would start after the deadline.
+        """
+        self._attempts += 1
+        failure = error if isinstance(error, ServiceFailure) else _unreachable(error)
+        if not _is_temporary(failure):
+            raise failure
+        retry_after = response.headers.get("retry-after") if response is not None else None
+        if retry_after is not None and retry_after.isdecimal():
+            pause = float(retry_after)
+        else:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self._attempts - 1))
+        pause *= 1.0 + _MAX_JITTER * random.random()
+        if time.monotonic() + pause >= self._end:
+            raise failure
+        return pause
+
+
+def _is_temporary(failure: ServiceFailure) -> bool:
+    from_proxy = failure.status == 500 and failure.code == "unexpected"
+    return failure.status in _RETRIED_STATUSES or failure.code == "unreachable" or from_proxy
+
+
+def _unreachable(error: httpx2.TransportError) -> ServiceFailure:
+    return ServiceFailure(0, "unreachable", str(error) or type(error).__name__)
