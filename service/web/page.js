@@ -1,75 +1,76 @@
 "use strict";
 
-// Pictures go to this service only; nothing is kept, and nothing is fetched from anywhere else.
+// Images are sent to this service only; the page stores nothing and loads nothing from other hosts.
 
-const AT_ONCE = 4; // requests under way
-const TRIES = 5; // when the service is full
+const MAX_CONCURRENT_REQUESTS = 4;
+const MAX_ATTEMPTS = 5; // while the service answers 503 or 429
+const MAX_PAUSE_SECONDS = 10;
 
 const byId = (id) => document.getElementById(id);
-const waiting = [];
+const queue = [];
 let running = 0;
 let done = 0;
 let total = 0;
-let round = 0; // pictures of a round that was cleared are not counted any more
+let session = 0; // increased by "Clear"; results of earlier sessions are not counted
 
-function add(files) {
-  const pictures = [...files].filter((file) => file instanceof File);
-  for (const file of pictures) {
-    const card = makeCard(file);
+function addFiles(files) {
+  const images = [...files].filter((file) => file instanceof File);
+  for (const file of images) {
+    const card = createCard(file);
     byId("results").prepend(card);
-    waiting.push({ file, card, round });
+    queue.push({ file, card, session });
     total += 1;
   }
-  if (pictures.length) tell();
-  next();
+  if (images.length) showProgress();
+  startRequests();
 }
 
-function next() {
-  while (running < AT_ONCE && waiting.length) {
-    const job = waiting.shift();
+function startRequests() {
+  while (running < MAX_CONCURRENT_REQUESTS && queue.length) {
+    const job = queue.shift();
     running += 1;
-    read(job).finally(() => {
+    recognize(job).finally(() => {
       running -= 1;
-      if (job.round === round) {
+      if (job.session === session) {
         done += 1;
-        tell();
+        showProgress();
       }
-      next();
+      startRequests();
     });
   }
 }
 
-function tell() {
+function showProgress() {
   byId("status").textContent = total === 0 ? "" : `${done} of ${total} read`;
 }
 
-async function read({ file, card }) {
-  card.dataset.turn = byId("orientation").value;
-  const mode = byId("mode").value;
-  const query = new URLSearchParams({ detail: "chars", alternatives: 3, orientation: card.dataset.turn, mode });
+async function recognize({ file, card }) {
+  const orientation = byId("orientation").value;
+  card.dataset.orientation = orientation;
+  const query = new URLSearchParams({ detail: "chars", alternatives: 3, orientation, mode: byId("mode").value });
   const key = byId("key").value.trim();
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  const address = new URL(`recognize?${query}`, document.baseURI).href;
-  card.querySelector(".curl").textContent = curl(address, file, Boolean(key));
+  const url = new URL(`recognize?${query}`, document.baseURI).href;
+  card.querySelector(".curl").textContent = curlCommand(url, file, Boolean(key));
   try {
-    const [status, body] = await post(address, headers, file);
-    const raw = card.querySelector(".raw");
-    raw.querySelector("pre").textContent = JSON.stringify(body, null, 2);
-    raw.hidden = false;
-    if (status === 200) show(card, body);
-    else complain(card, body.detail || `The service answered ${status}.`);
+    const [status, body] = await post(url, headers, file);
+    const json = card.querySelector(".json");
+    json.querySelector("pre").textContent = JSON.stringify(body, null, 2);
+    json.hidden = false;
+    if (status === 200) showResult(card, body);
+    else showError(card, body.detail || `The service answered with status ${status}.`);
   } catch {
-    complain(card, "The service cannot be reached.");
+    showError(card, "Cannot reach the service.");
   }
 }
 
-async function post(address, headers, file) {
+async function post(url, headers, file) {
   for (let attempt = 1; ; attempt += 1) {
     const form = new FormData();
     form.append("file", file);
-    const response = await fetch(address, { method: "POST", headers, body: form });
-    if ((response.status === 503 || response.status === 429) && attempt < TRIES) {
-      const seconds = Math.min(10, Number(response.headers.get("Retry-After")) || 1);
+    const response = await fetch(url, { method: "POST", headers, body: form });
+    if ((response.status === 503 || response.status === 429) && attempt < MAX_ATTEMPTS) {
+      const seconds = Math.min(MAX_PAUSE_SECONDS, Number(response.headers.get("Retry-After")) || 1);
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
       continue;
     }
@@ -77,103 +78,115 @@ async function post(address, headers, file) {
   }
 }
 
-function makeCard(file) {
+function createCard(file) {
   const card = byId("card").content.firstElementChild.cloneNode(true);
-  card.querySelector(".name").textContent = file.name || "pasted picture";
+  card.querySelector(".name").textContent = file.name || "pasted image";
   const image = card.querySelector("img");
-  image.alt = `The picture ${file.name || "that was pasted"}`;
-  image.addEventListener("error", () => { card.querySelector(".picture").hidden = true; }); // TIFF, or no picture
+  image.alt = file.name ? `Image ${file.name}` : "Pasted image";
+  image.addEventListener("error", () => { card.querySelector(".picture").hidden = true; }); // TIFF, PDF or no image
   image.src = URL.createObjectURL(file);
   return card;
 }
 
-function show(card, body) {
+function showResult(card, body) {
   const { chars = [], alternatives = [], pages = [] } = body;
   const lines = body.lines || pages.flatMap((page) => page.lines);
+  const isPage = body.mode === "page";
+  card.classList.toggle("page", isPage);
   card.querySelector(".text").textContent = body.text;
-  const notes = body.warnings.length ? `, ${body.warnings.join(", ").replaceAll("_", " ")}` : "";
-  const of = body.mode === "page" ? `of each of ${lines.length} lines on average` : "of all";
-  card.querySelector(".numbers").textContent =
-    `${percent(body.confidence)} sure ${of}, ${percent(body.confidence_min)} of the weakest character, ` +
-    `${Math.round(body.timing_ms.total)} ms${notes}`;
+  card.querySelector(".figures").textContent = summarize(body, lines.length);
   card.querySelector(".copy").addEventListener("click", (event) => copy(event.currentTarget, body.text));
-  card.querySelector(".answer").hidden = false;
-  card.classList.toggle("page", body.mode === "page");
-  const boxes = pages.length ? [] : draw(card, body, lines.length ? lines : chars); // no picture of a document
-  for (const one of chars) card.querySelector(".chars").append(chip(one));
-  card.querySelector(".spelt").hidden = body.mode === "page";
-  lines.forEach((one, index) => card.querySelector(".lines").append(row(one, boxes[index])));
-  card.querySelector(".rows").hidden = lines.length === 0;
-  card.querySelector(".others").hidden = alternatives.length === 0;
-  for (const one of alternatives) {
-    const item = document.createElement("li");
-    item.textContent = `${one.text || "no text"} (${percent(one.confidence)})`;
-    card.querySelector(".alternatives").append(item);
-  }
+  const polygons = pages.length ? [] : drawPolygons(card, body, lines.length ? lines : chars); // no image of a document
+  card.querySelector(".chars").append(...chars.map(createCharacterItem));
+  card.querySelector(".lines").append(...lines.map((line, index) => createLineItem(line, polygons[index])));
+  card.querySelector(".alternatives").append(...alternatives.map(createAlternativeItem));
+  card.querySelector(".char-section").hidden = isPage;
+  card.querySelector(".line-section").hidden = lines.length === 0;
+  card.querySelector(".alternative-section").hidden = alternatives.length === 0;
+  card.querySelector(".result").hidden = false;
 }
 
-// Boxes over the picture, one for each of the things read; none where they would be in the wrong place.
-function draw(card, body, things) {
+function summarize(body, lineCount) {
+  const subject = lineCount > 1 ? `Mean confidence of ${lineCount} lines` : "Confidence";
+  const warnings = body.warnings.map((warning) => warning.replaceAll("_", " "));
+  return [
+    `${subject} ${percent(body.confidence)}`,
+    `weakest character ${percent(body.confidence_min)}`,
+    `${Math.round(body.timing_ms.total)} ms`,
+    ...warnings,
+  ].join(" · ");
+}
+
+// Draws the polygon of each line or character over the image; returns none if they would not match it.
+function drawPolygons(card, body, elements) {
   const svg = card.querySelector("svg");
   const { width, height } = body.image;
-  // The boxes belong to the upright picture. The browser shows the file as its own metadata asks for, so a turn that was
-  // made on top of that, which swaps the sides or stands the picture on its head, would leave them in the wrong place.
-  // The same holds where a tall picture was read on its side.
+  // Polygons refer to the upright image. The browser applies the EXIF orientation only, so they do not match an image
+  // that was rotated further: by the option, or because a tall image was read on its side.
   const shown = card.querySelector("img");
-  if (card.dataset.turn !== "0" || (shown.naturalWidth && shown.naturalWidth < shown.naturalHeight !== width < height)) return [];
+  const isShownTall = shown.naturalWidth < shown.naturalHeight;
+  if (card.dataset.orientation !== "0" || (shown.naturalWidth && isShownTall !== width < height)) return [];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  return things.map((one) => {
-    const box = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
-    box.setAttribute("points", one.polygon.map((corner) => corner.join(",")).join(" "));
-    box.setAttribute("fill", colour(one.confidence));
-    box.setAttribute("stroke", colour(one.confidence));
-    svg.append(box);
-    return box;
+  return elements.map((element) => {
+    const polygon = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
+    polygon.setAttribute("points", element.polygon.map((corner) => corner.join(",")).join(" "));
+    polygon.setAttribute("fill", confidenceColour(element.confidence));
+    polygon.setAttribute("stroke", confidenceColour(element.confidence));
+    svg.append(polygon);
+    return polygon;
   });
 }
 
-// A line of a page, and its box: pointing at either, or reaching the line by keyboard, marks both.
-function row(one, box) {
+// Creates the list entry of a line; hovering over or focusing the entry or its polygon marks both.
+function createLineItem(line, polygon) {
   const item = document.createElement("li");
   const button = document.createElement("button");
   button.type = "button";
-  button.textContent = one.text || "withheld";
-  button.style.borderLeftColor = colour(one.confidence);
-  const share = document.createElement("small");
-  share.textContent = percent(one.confidence);
-  button.append(share);
+  button.textContent = line.text || "withheld";
+  button.style.borderLeftColor = confidenceColour(line.confidence);
+  button.append(createConfidence(line.confidence));
   button.title = "Copy this line";
-  button.addEventListener("click", () => navigator.clipboard.writeText(one.text).catch(() => {}));
+  button.addEventListener("click", () => navigator.clipboard.writeText(line.text).catch(() => {}));
   item.append(button);
-  for (const [on, off] of [["mouseenter", "mouseleave"], ["focus", "blur"]]) {
-    for (const thing of box ? [button, box] : [button]) {
-      thing.addEventListener(on, () => mark(button, box, true));
-      thing.addEventListener(off, () => mark(button, box, false));
+  for (const [start, end] of [["mouseenter", "mouseleave"], ["focus", "blur"]]) {
+    for (const target of polygon ? [button, polygon] : [button]) {
+      target.addEventListener(start, () => setMarked(button, polygon, true));
+      target.addEventListener(end, () => setMarked(button, polygon, false));
     }
   }
-  if (box) box.addEventListener("click", () => button.focus());
+  if (polygon) polygon.addEventListener("click", () => button.focus());
   return item;
 }
 
-function mark(button, box, on) {
-  button.classList.toggle("marked", on);
-  if (box) box.classList.toggle("marked", on);
+function setMarked(button, polygon, marked) {
+  button.classList.toggle("marked", marked);
+  if (polygon) polygon.classList.toggle("marked", marked);
 }
 
-function chip(one) {
+function createCharacterItem(character) {
   const item = document.createElement("li");
-  item.textContent = one.text;
-  item.style.borderBottomColor = colour(one.confidence);
-  const share = document.createElement("small");
-  share.textContent = percent(one.confidence);
-  item.append(share);
+  item.textContent = character.text;
+  item.style.borderBottomColor = confidenceColour(character.confidence);
+  item.append(createConfidence(character.confidence));
   return item;
 }
 
-function complain(card, text) {
-  const line = card.querySelector(".problem");
-  line.textContent = text;
-  line.hidden = false;
+function createAlternativeItem(alternative) {
+  const item = document.createElement("li");
+  item.textContent = `${alternative.text || "no text"} (${percent(alternative.confidence)})`;
+  return item;
+}
+
+function createConfidence(confidence) {
+  const element = document.createElement("small");
+  element.textContent = percent(confidence);
+  return element;
+}
+
+function showError(card, text) {
+  const error = card.querySelector(".problem");
+  error.textContent = text;
+  error.hidden = false;
 }
 
 async function copy(button, text) {
@@ -181,18 +194,18 @@ async function copy(button, text) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Select the text and copy it";
+    button.textContent = "Cannot copy: select the text instead";
   }
   setTimeout(() => { button.textContent = "Copy text"; }, 2000);
 }
 
-function curl(address, file, keyed) {
-  const name = (file.name || "picture.png").replaceAll("'", "'\\''");
-  return `curl ${keyed ? "-H 'Authorization: Bearer YOUR_KEY' " : ""}-F 'file=@${name}' '${address}'`;
+function curlCommand(url, file, hasKey) {
+  const name = (file.name || "image.png").replaceAll("'", "'\\''");
+  return `curl ${hasKey ? "-H 'Authorization: Bearer YOUR_KEY' " : ""}-F 'file=@${name}' '${url}'`;
 }
 
-// Red for doubt, green for certainty; most of the scale lies where readings differ, above one half.
-function colour(confidence) {
+// Red at a confidence of one half or less, green at one: most results lie in that range.
+function confidenceColour(confidence) {
   const hue = 130 * Math.max(0, Math.min(1, (confidence - 0.5) * 2));
   return `hsl(${hue.toFixed(0)} 75% 42%)`;
 }
@@ -201,25 +214,25 @@ function percent(share) {
   return `${(100 * share).toFixed(share > 0.995 || share < 0.1 ? 1 : 0)} %`;
 }
 
-function clear() {
-  waiting.length = 0;
-  round += 1;
+function clearResults() {
+  queue.length = 0;
+  session += 1;
   done = total = 0;
   for (const image of document.querySelectorAll("#results img")) URL.revokeObjectURL(image.src);
   byId("results").replaceChildren();
-  tell();
+  showProgress();
   byId("choose").focus();
 }
 
 byId("choose").addEventListener("click", () => byId("files").click());
-byId("clear").addEventListener("click", clear);
+byId("clear").addEventListener("click", clearResults);
 byId("files").addEventListener("change", (event) => {
-  add(event.target.files);
-  event.target.value = ""; // the same file may be chosen again
+  addFiles(event.target.files);
+  event.target.value = ""; // so that choosing the same file again fires the event
 });
-document.addEventListener("paste", (event) => add(event.clipboardData ? event.clipboardData.files : []));
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
+document.addEventListener("paste", (event) => addFiles(event.clipboardData ? event.clipboardData.files : []));
+for (const type of ["dragenter", "dragover"]) {
+  document.addEventListener(type, (event) => {
     event.preventDefault();
     byId("drop").classList.add("over");
   });
@@ -230,5 +243,5 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   byId("drop").classList.remove("over");
-  add(event.dataTransfer.files);
+  addFiles(event.dataTransfer.files);
 });

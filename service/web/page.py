@@ -1,4 +1,4 @@
-"""The page at ``/``: three files, no build step, nothing from any other host."""
+"""The demo page at ``/``: three static files, which load nothing from other hosts."""
 
 from __future__ import annotations
 

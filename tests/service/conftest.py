@@ -30,6 +30,11 @@ class FakeReader:
     """Recognise each image as its mean brightness, which tests can compute."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Restore the initial state, so that tests can share the reader with its service."""
+        vars(self).clear()
         self.model_id = "fake"
         self.revision = "sha256:00"
         self.device = "cpu"

@@ -1,4 +1,4 @@
-"""The page at ``/`` as a person with a real browser meets it."""
+"""The demo page in a real browser."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import base64
 import io
 import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -21,13 +19,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from linewise.model import Alternative, Reading
 from linewise.service.app import create_app
 from linewise.service.settings import Settings
-from tests.service.conftest import FakePages
+from tests.service.conftest import FakePages, FakeReader, serving
 from tests.service.inference.test_pipeline import page as drawn_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser_test = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium on this machine")
 
-# Drops files on the page: Playwright has no gesture for that.
+# Playwright cannot drop files, so a script dispatches the event.
 DROP = """([files]) => {
     const transfer = new DataTransfer();
     for (const [name, content] of files) {
@@ -62,35 +60,46 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+@pytest.fixture(scope="module")
+def shared_fake() -> FakeReader:
+    return FakeReader()
+
+
+@pytest.fixture
+def fake(shared_fake: FakeReader) -> FakeReader:
+    shared_fake.reset()
+    return shared_fake
+
+
+@pytest.fixture(scope="module")
+def default_port(shared_fake: FakeReader) -> Iterator[int]:
+    """Port of a service with default settings, shared by the tests of this module."""
+    with serving(create_app(Settings(), shared_fake, FakePages())) as port:
+        yield port
+
+
 Open = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser, fake: Any) -> Iterator[Open]:
-    """Open the page of a service with the settings asked for; a complaint in the browser's console fails the test."""
-    complaints: list[str] = []
-    running: list[tuple[uvicorn.Server, threading.Thread, Page]] = []
+def open_page(browser: Browser, fake: FakeReader, default_port: int) -> Iterator[Open]:
+    """Open the page of a service with the given settings; script and security errors fail the test."""
+    errors: list[str] = []
+    with ExitStack() as opened:
 
-    def begin(scheme: str = "light", **settings: Any) -> Page:
-        app = create_app(Settings(**settings), fake, FakePages())
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not (server.started and app.state.engine.ready):
-            time.sleep(0.002)
-        page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-        page.goto(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/")
-        running.append((server, thread, page))
-        return page
+        def begin(scheme: str = "light", **settings: Any) -> Page:
+            port = default_port
+            if settings:
+                port = opened.enter_context(serving(create_app(Settings(**settings), fake, FakePages())))
+            page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+            opened.callback(page.close)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("console", lambda line: errors.append(line.text) if "Content Security" in line.text else None)
+            page.goto(f"http://127.0.0.1:{port}/")
+            return page
 
-    yield begin
-    for server, thread, page in running:
-        page.close()
-        server.should_exit = True
-        thread.join()
-    assert complaints == []
+        yield begin
+    assert errors == []
 
 
 def drop(page: Page, *pictures: tuple[str, bytes], how: str = DROP) -> None:
@@ -105,9 +114,9 @@ def test_a_picture_shows_its_text_its_boxes_and_its_request(open_page: Open, how
     expect(page.locator(".card .text")).to_have_text("123")
     expect(page.locator(".card .name")).to_have_text("a.png")
     expect(page.locator(".card polygon")).to_have_count(3)
-    expect(page.locator(".card .numbers")).to_contain_text("75 % sure")
+    expect(page.locator(".card .figures")).to_contain_text("Confidence 75 %")
     expect(page.locator("#status")).to_have_text("1 of 1 read")
-    assert '"text": "123"' in (page.locator(".raw pre").text_content() or "")
+    assert '"text": "123"' in (page.locator(".json pre").text_content() or "")
     assert (page.locator(".curl").text_content() or "").startswith("curl -F 'file=@a.png' 'http://127.0.0.1")
 
 
@@ -118,16 +127,16 @@ def test_a_page_shows_its_lines_linked_to_their_boxes(open_page: Open) -> None:
     expect(page.locator(".card .text")).to_have_text("20\n60\n100", use_inner_text=True)
     expect(page.locator(".lines button")).to_have_count(3)
     expect(page.locator(".card polygon")).to_have_count(3)
-    expect(page.locator(".card .numbers")).to_contain_text("each of 3 lines")
+    expect(page.locator(".card .figures")).to_contain_text("Mean confidence of 3 lines")
     page.locator(".lines button").nth(1).focus()
     expect(page.locator("polygon.marked")).to_have_count(1)
     assert page.locator("polygon").nth(1).get_attribute("class") == "marked"
     page.locator("polygon").nth(2).hover()
     expect(page.locator(".lines button").nth(2)).to_have_class("marked")
-    page.get_by_label("Picture of").select_option("line")
+    page.get_by_label("Layout").select_option("line")
     drop(page, ("line.png", drawn_page((20, 60, 100))))
     expect(page.locator("#status")).to_have_text("2 of 2 read")
-    expect(page.locator(".card .rows:not([hidden])")).to_have_count(1)
+    expect(page.locator(".card .line-section:not([hidden])")).to_have_count(1)
 
 
 @browser_test
@@ -140,7 +149,7 @@ def test_alternatives_are_shown_where_there_are_any(open_page: Open, fake: Any) 
     fake.reading = lambda image: Reading("B", 0.6, 0.6, ())
     drop(page, ("b.png", grey(2)))
     expect(page.locator("#status")).to_have_text("2 of 2 read")
-    expect(page.locator(".card .others:not([hidden])")).to_have_count(1)
+    expect(page.locator(".card .alternative-section:not([hidden])")).to_have_count(1)
 
 
 @browser_test
@@ -148,7 +157,7 @@ def test_a_chosen_file_is_read(open_page: Open, tmp_path: Path) -> None:
     (tmp_path / "chosen.png").write_bytes(grey(42))
     page = open_page()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose pictures").press("Enter")
+        page.get_by_role("button", name="Choose files").press("Enter")
     chooser.value.set_files(tmp_path / "chosen.png")
     expect(page.locator(".card .text")).to_have_text("42")
 
@@ -165,7 +174,7 @@ def test_a_bad_file_shows_its_error_and_the_good_ones_are_read(open_page: Open) 
 
 
 @browser_test
-def test_names_and_texts_are_never_taken_for_markup(open_page: Open, fake: Any) -> None:
+def test_names_and_texts_are_never_interpreted_as_markup(open_page: Open, fake: Any) -> None:
     evil = "<img src=x onerror=alert(1)>"
     fake.reading = lambda image: Reading(evil, 0.9, 0.9, ())
     page = open_page()
@@ -187,7 +196,7 @@ def test_a_key_is_used_when_one_is_required(open_page: Open) -> None:
 
 
 @browser_test
-def test_a_full_service_is_asked_again(open_page: Open, fake: Any) -> None:
+def test_a_rejected_request_is_retried(open_page: Open, fake: Any) -> None:
     page = open_page(max_in_flight=1, max_batch_files=1)
     fake.gate.clear()
     drop(page, ("a.png", grey(5)), ("b.png", grey(6)))
@@ -207,13 +216,13 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(open_page: Open) -
     assert reached[:5] == ["choose", "mode", "orientation", "key", "clear"]
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, select, input:not([hidden])')]"
-        ".filter((one) => !one.textContent.trim() && !one.labels.length).length"
+        ".filter((control) => !control.textContent.trim() && !control.labels.length).length"
     )
     assert unnamed == 0
 
 
 @browser_test
-def test_there_is_a_light_and_a_dark_look(open_page: Open) -> None:
+def test_there_is_a_light_and_a_dark_theme(open_page: Open) -> None:
     def brightness(page: Page) -> int:
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         return int(colour.removeprefix("rgb(").split(",")[0])
@@ -223,7 +232,7 @@ def test_there_is_a_light_and_a_dark_look(open_page: Open) -> None:
 
 
 @browser_test
-def test_a_file_that_is_no_picture_leaves_no_broken_one(open_page: Open) -> None:
+def test_a_file_that_is_not_an_image_shows_no_broken_image(open_page: Open) -> None:
     page = open_page()
     drop(page, ("bad.png", b"hello"))
     expect(page.locator(".problem")).to_be_visible()
