@@ -1,4 +1,4 @@
-"""The application around the routes: health, errors, ids, documentation."""
+"""The application: health probes, errors, request ids, documentation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_health_follows_the_model(make_client: Callable[..., TestClient], fake: 
     assert client.get(f"{root}/ready").json() == {"status": "ready"}
 
 
-def test_requests_before_the_model_is_warm_are_told_to_come_back(
+def test_requests_before_the_model_is_warm_get_503_with_retry_after(
     make_client: Callable[..., TestClient], fake: Any, picture: bytes
 ) -> None:
     fake.warm_gate.clear()
@@ -38,8 +38,8 @@ def test_requests_before_the_model_is_warm_are_told_to_come_back(
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCaptureFixture) -> None:
-    class BatcherFailed:
+def test_a_model_that_cannot_be_loaded_fails_liveness(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenReader:
         model_id = revision = device = ""
 
         def warm_up(self) -> None:
@@ -48,13 +48,13 @@ def test_a_model_that_cannot_be_loaded_turns_liveness_red(caplog: pytest.LogCapt
         def read(self, images: object, decodings: object = None) -> Any:
             raise AssertionError
 
-        def decoding(self, *wanted: object) -> Any:
+        def decoding(self, *options: object) -> Any:
             raise AssertionError
 
         def width_bucket(self, height: int, width: int) -> int:
             raise AssertionError
 
-    with TestClient(create_app(Settings(), BatcherFailed())) as client:
+    with TestClient(create_app(Settings(), BrokenReader())) as client:
         while client.get("/healthz/live").status_code == 200:
             pass
         assert client.get("/healthz/ready").json() == {"status": "failed"}
@@ -67,7 +67,7 @@ def test_the_model_is_named_with_its_revision(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("device", "allowed"), [("cpu", {"model-0", "model-1"}), ("cuda:0", {"model-0"})])
-def test_the_model_runs_in_threads_of_its_own(
+def test_the_model_runs_in_its_own_threads(
     make_client: Any, fake: Any, picture: bytes, device: str, allowed: set[str]
 ) -> None:
     fake.device = device
@@ -107,18 +107,18 @@ def test_a_bug_answers_500_with_the_request_id_and_nothing_else(
     assert client.post("/recognize", content=picture).status_code == 200
 
 
-@pytest.mark.parametrize("given", ["abc", "A-b_c.9", "x" * 128])
-def test_a_well_formed_request_id_is_echoed(client: TestClient, given: str) -> None:
-    assert client.get("/healthz/live", headers={"x-request-id": given}).headers["x-request-id"] == given
+@pytest.mark.parametrize("request_id", ["abc", "A-b_c.9", "x" * 128])
+def test_a_well_formed_request_id_is_echoed(client: TestClient, request_id: str) -> None:
+    assert client.get("/healthz/live", headers={"x-request-id": request_id}).headers["x-request-id"] == request_id
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\tb", "<script>", "é"])
-def test_a_malformed_request_id_is_replaced(client: TestClient, given: str) -> None:
-    answered = client.get("/healthz/live", headers={b"x-request-id": given.encode()}).headers["x-request-id"]
-    assert answered != given and len(answered) == 32
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "a\tb", "<script>", "é"])
+def test_a_malformed_request_id_is_replaced(client: TestClient, request_id: str) -> None:
+    echoed = client.get("/healthz/live", headers={b"x-request-id": request_id.encode()}).headers["x-request-id"]
+    assert echoed != request_id and len(echoed) == 32
 
 
-def test_unknown_addresses_and_methods_are_problems_too(client: TestClient) -> None:
+def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
     missing = client.get("/nothing/here")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     wrong = client.get("/recognize")
@@ -126,7 +126,7 @@ def test_unknown_addresses_and_methods_are_problems_too(client: TestClient) -> N
     assert missing.headers["content-type"] == wrong.headers["content-type"] == "application/problem+json"
 
 
-def test_the_documentation_lists_the_three_ways_and_the_problems(client: TestClient) -> None:
+def test_the_documentation_lists_the_body_types_and_the_problems(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/recognize"]["post"]
     assert set(operation["requestBody"]["content"]) == {
         "multipart/form-data",

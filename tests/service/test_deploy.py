@@ -111,7 +111,7 @@ def test_ray_takes_the_config_and_the_application_takes_its_arguments(where: str
 
 def test_the_settings_of_replicas_are_all_in_the_manual() -> None:
     document = (DEPLOY / "README.md").read_text("utf-8")
-    assert as_markdown(Replicas) in document, "print(service.settings.as_markdown(Replicas)) makes the table anew"
+    assert as_markdown(Replicas) in document, "renew the table: print(linewise.service.settings.as_markdown(Replicas))"
 
 
 def test_pods_of_ray_are_confined_keyed_and_guarded_by_a_token() -> None:

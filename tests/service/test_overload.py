@@ -1,4 +1,4 @@
-"""Under pressure: who is admitted is answered in time, and who is not is told at once."""
+"""Overload: admitted requests meet their deadline, others are rejected at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_full_service_refuses_with_retry_after_and_recovers(
     assert engine_of(client).load[:2] == (0, 0)
 
 
-def test_bytes_in_flight_are_bounded_too(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
+def test_bytes_in_flight_are_limited_too(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
     most = 2 * len(picture) - 1
     client = make_client(max_in_flight_bytes=most, max_body_bytes=most, max_batch_body_bytes=most)
     fake.gate.clear()
@@ -61,7 +61,7 @@ def test_bytes_in_flight_are_bounded_too(make_client: Callable[..., TestClient],
     assert answers[0].status_code == 200
 
 
-def test_a_request_past_its_deadline_is_given_up(
+def test_a_request_past_its_deadline_gets_504(
     make_client: Callable[..., TestClient], fake: Any, picture: bytes
 ) -> None:
     client = make_client(request_timeout=0.05, batch_timeout=0.05)
@@ -74,13 +74,13 @@ def test_a_request_past_its_deadline_is_given_up(
     until(lambda: engine_of(client).load[:2] == (0, 0))
 
 
-def test_the_client_may_set_its_own_deadline(client: TestClient, fake: Any, picture: bytes) -> None:
+def test_the_client_may_set_its_own_timeout(client: TestClient, fake: Any, picture: bytes) -> None:
     fake.gate.clear()
     response = client.post("/recognize", content=picture, headers={"x-request-timeout": "0.05"})
     assert response.json()["code"] == "deadline_exceeded"
 
 
-def test_a_deadline_asked_for_is_capped(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
+def test_the_timeout_of_the_client_is_capped(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
     client = make_client(max_request_timeout=0.05)
     fake.gate.clear()
     response = client.post("/recognize", content=picture, headers={"x-request-timeout": "9999"})
@@ -88,12 +88,12 @@ def test_a_deadline_asked_for_is_capped(make_client: Callable[..., TestClient], 
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon", ""])
-def test_a_deadline_that_is_no_time_is_refused(client: TestClient, picture: bytes, value: str) -> None:
+def test_an_invalid_timeout_is_refused(client: TestClient, picture: bytes, value: str) -> None:
     response = client.post("/recognize", content=picture, headers={"x-request-timeout": value})
     assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
 
 
-def test_a_stuck_model_turns_liveness_red(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
+def test_a_stuck_model_fails_liveness(make_client: Callable[..., TestClient], fake: Any, picture: bytes) -> None:
     client = make_client(hang_timeout=0.01, request_timeout=0.05)
     fake.gate.clear()
     client.post("/recognize", content=picture)
@@ -104,7 +104,7 @@ def test_a_stuck_model_turns_liveness_red(make_client: Callable[..., TestClient]
     until(lambda: client.get("/healthz/live").status_code == 200)
 
 
-def test_a_dead_model_thread_turns_everything_red(client: TestClient, fake: Any, picture: bytes) -> None:
+def test_a_dead_model_thread_fails_both_probes(client: TestClient, fake: Any, picture: bytes) -> None:
     fake.failure = SystemExit()
     assert client.post("/recognize", content=picture).json()["code"] == "not_ready"
     until(lambda: client.get("/healthz/live").status_code == 503)
@@ -112,7 +112,7 @@ def test_a_dead_model_thread_turns_everything_red(client: TestClient, fake: Any,
     assert client.post("/recognize", content=picture).json()["code"] == "not_ready"
 
 
-def test_draining_finishes_what_was_admitted_and_refuses_the_rest(
+def test_draining_finishes_admitted_requests_and_refuses_new_ones(
     client: TestClient, fake: Any, picture: bytes
 ) -> None:
     fake.gate.clear()
@@ -129,12 +129,12 @@ def test_draining_finishes_what_was_admitted_and_refuses_the_rest(
     assert answers[0].status_code == 200
 
 
-def test_mixed_good_bad_and_expired_requests_all_get_answers_and_the_account_returns_to_zero(
+def test_mixed_requests_are_all_answered_and_the_load_returns_to_zero(
     make_client: Callable[..., TestClient], fake: Any, picture: bytes
 ) -> None:
     client = make_client(max_in_flight=16, max_batch_files=4)
 
-    def one(number: int) -> int:
+    def status_of(number: int) -> int:
         headers = {"x-request-timeout": "0.0001"} if number % 7 == 0 else {}
         data = [picture, picture[:40], b"hello", picture][number % 4]
         if number % 5 == 0:
@@ -143,7 +143,7 @@ def test_mixed_good_bad_and_expired_requests_all_get_answers_and_the_account_ret
         return client.post("/recognize", content=data, headers=headers).status_code
 
     with ThreadPoolExecutor(12) as pool:
-        codes = set(pool.map(one, range(300)))
+        codes = set(pool.map(status_of, range(300)))
     assert codes <= {200, 415, 422, 503, 504}
     until(lambda: engine_of(client).load[:2] == (0, 0))
     assert client.post("/recognize", content=picture).status_code == 200

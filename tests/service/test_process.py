@@ -1,4 +1,4 @@
-"""The process as an orchestrator sees it: signals, drain and exit codes."""
+"""The server process: signals, drain and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-# A service whose model takes as long as the picture is wide, in hundredths of a second, and dies of a red one.
+# A service whose model takes 10 ms per pixel of width and loses its device on a colour image.
 PROGRAM = """
 import sys, time
 from linewise.model import Reading
@@ -44,7 +44,7 @@ sys.exit(run(create_app(settings, Slow()), settings))
 
 
 class Service:
-    """A service in a process of its own."""
+    """A service in its own process."""
 
     def __init__(self, **settings: str) -> None:
         with socket.socket() as free:
@@ -101,7 +101,7 @@ def bitmap(width: int, mode: str = "L") -> bytes:
     return buffer.getvalue()
 
 
-def test_a_term_signal_lets_admitted_requests_finish_and_exits_with_zero(start: Callable[..., Service]) -> None:
+def test_sigterm_finishes_admitted_requests_and_exits_with_zero(start: Callable[..., Service]) -> None:
     service = start()
     answers: list[Any] = []
     clients = [threading.Thread(target=lambda: answers.append(service.post(bitmap(30)))) for _ in range(4)]
@@ -122,7 +122,7 @@ def test_during_the_drain_delay_it_is_not_ready_and_refuses(start: Callable[...,
     refused = service.post(bitmap(5))
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert service.get("/healthz/live").status_code == 200
-    service.process.send_signal(signal.SIGTERM)  # the second one means now
+    service.process.send_signal(signal.SIGTERM)  # the second one stops at once
     assert service.process.wait(30) == 0
 
 
@@ -133,7 +133,7 @@ def test_a_lost_device_ends_the_process_with_an_error(start: Callable[..., Servi
 
 
 def broken_tiff() -> bytes:
-    """A file whose decoder, a library that knows nothing of our log, has a complaint of its own."""
+    """Encode a TIFF on which libtiff would write to standard error."""
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 90).save(buffer, "TIFF", compression="tiff_lzw")
     data = buffer.getvalue()

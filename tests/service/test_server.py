@@ -1,4 +1,4 @@
-"""The service behind a real socket: what an in-process client cannot show."""
+"""The service behind a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Serve = Callable[..., AbstractContextManager[int]]
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """Status and JSON body of the answer on a raw connection."""
+    """Receive a response: its status and JSON body."""
     connection.settimeout(20)
     received = b""
     while b"\r\n\r\n" not in received:
@@ -61,7 +61,7 @@ def test_a_client_that_waits_for_100_continue_is_refused_before_it_sends(serve: 
 @pytest.mark.parametrize("path", ["/recognize", "/nowhere"])
 def test_an_early_answer_reaches_a_client_that_is_still_sending(serve: Serve, path: str) -> None:
     part = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(20_000)
-    body = b"\r\n".join([part] * 70) + b"\r\n--B--\r\n"  # refused at the second part
+    body = b"\r\n".join([part] * 70) + b"\r\n--B--\r\n"  # rejected at the second part
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\nConnection: close\r\n"
     with serve() as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -78,7 +78,7 @@ def test_a_slow_upload_is_timed_out_and_others_are_served_meanwhile(serve: Serve
     assert (status, body["code"]) == (408, "upload_timeout")
 
 
-def test_a_client_that_leaves_in_the_middle_harms_nobody(serve: Serve, picture: bytes) -> None:
+def test_a_disconnect_during_the_upload_affects_no_other_client(serve: Serve, picture: bytes) -> None:
     with serve() as port:
         for sent in (b"", b"abc"):
             with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -99,7 +99,7 @@ def post_head(picture: bytes, path: str = "/recognize") -> bytes:
 
 
 @pytest.mark.parametrize("accept", ["", "application/x-ndjson"])
-def test_work_for_a_client_that_left_is_dropped(serve: Serve, picture: bytes, fake: Any, accept: str) -> None:
+def test_a_disconnect_cancels_the_work(serve: Serve, picture: bytes, fake: Any, accept: str) -> None:
     app = create_app(Settings(threads=1), fake)
     engine = app.state.engine
     with serve(app) as port:
@@ -134,7 +134,7 @@ def test_a_stream_arrives_line_by_line(serve: Serve, picture: bytes, fake: Any) 
             assert json.loads(next(lines))["summary"]["total"] == 2
 
 
-def test_stopping_answers_what_was_admitted(fake: Any, serve: Serve, picture: bytes) -> None:
+def test_shutdown_answers_admitted_requests(fake: Any, serve: Serve, picture: bytes) -> None:
     running = serve()
     port = running.__enter__()
     fake.gate.clear()
@@ -143,6 +143,6 @@ def test_stopping_answers_what_was_admitted(fake: Any, serve: Serve, picture: by
         until(lambda: bool(fake.threads))
         opening = threading.Timer(0.1, fake.gate.set)
         opening.start()
-        running.__exit__(None, None, None)  # the server is told to stop while the model is at work
+        running.__exit__(None, None, None)  # stops the server while the model runs
         assert answer(connection)[0] == 200
     opening.join()

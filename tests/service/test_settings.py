@@ -1,4 +1,4 @@
-"""Settings come from the environment and are checked before anything starts."""
+"""Settings come from the environment and are validated before the start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_environment_sets_every_field(monkeypatch: pytest.MonkeyPatch) -> No
     assert (Settings().port, Settings().image_limits.max_pixels) == (9000, 1000)
 
 
-def test_wrong_values_are_explained_in_one_line_without_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_values_are_explained_in_one_line_without_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINEWISE_PORT", "secret-port")
     monkeypatch.setenv("LINEWISE_MAX_BODY_BYTES", "-1")
     with pytest.raises(ValidationError) as caught:
@@ -51,7 +51,7 @@ def test_every_setting_is_in_the_help_and_in_the_documentation() -> None:
         assert text.endswith("."), name
         assert name in shown and default in shown
     document = (Path(__file__).parents[2] / "service" / "README.md").read_text(encoding="utf-8")
-    assert as_markdown() in document, "print(service.settings.as_markdown()) makes the table anew"
+    assert as_markdown() in document, "renew the table: print(linewise.service.settings.as_markdown())"
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_every_setting_is_in_the_help_and_in_the_documentation() -> None:
         {"port": 70_000},
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:
+def test_contradictory_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**settings)
 
 
-def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_without_its_packages_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linewise.service.settings.find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=r"linewise\[telemetry\]"):
         Settings(telemetry=True)

@@ -1,4 +1,4 @@
-"""What schemathesis cannot make up by itself: pictures, which an OpenAPI document only calls binary or base64."""
+"""Schemathesis strategies for images, which the OpenAPI document describes as binary or base64 only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
 
-TEXTS = ("charset", "charset_exclude", "lexicon", "detail", "orientation", "mode")  # options that are texts
+TEXTS = ("charset", "charset_exclude", "lexicon", "detail", "orientation", "mode")  # options of type string
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
@@ -29,12 +29,12 @@ schemathesis.openapi.format("binary", pictures)
 schemathesis.openapi.format("byte", encoded.map(lambda pair: pair[0] + base64.b64encode(pair[1]).decode()))
 schemathesis.openapi.media_type("image/*", pictures)
 schemathesis.openapi.media_type("application/octet-stream", pictures)
-schemathesis.openapi.media_type("application/pdf", pictures)  # what the bytes are counts, not what they are called
+schemathesis.openapi.media_type("application/pdf", pictures)  # the service goes by the bytes, not by this type
 
 
 @schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
-    """Leave out forms with a number where a text belongs: on the way it becomes a text, and nobody can object."""
+    """Skip forms with a number for a string option: form encoding makes it a valid string."""
     if case.media_type != "multipart/form-data" or not isinstance(case.body, dict):
         return True
     return all(isinstance(case.body.get(name, ""), str) for name in TEXTS)

@@ -1,4 +1,4 @@
-"""Options mean the same wherever they stand, and wrong ones are refused by name."""
+"""Options work alike in query, form and JSON; invalid ones are refused by name."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def ask(client: TestClient, data: bytes = GREY_123, **options: str) -> dict[str,
     return body
 
 
-def test_characters_are_left_out_unless_asked_for(client: TestClient) -> None:
+def test_characters_are_omitted_by_default(client: TestClient) -> None:
     assert "chars" not in ask(client)
     assert "chars" not in ask(client, detail="text")
 
 
-def test_characters_have_clockwise_boxes_in_pixels_of_the_image(client: TestClient) -> None:
+def test_characters_have_clockwise_polygons_in_image_pixels(client: TestClient) -> None:
     chars = ask(client, detail="chars")["chars"]
-    assert "".join(one["text"] for one in chars) == "123"
+    assert "".join(char["text"] for char in chars) == "123"
     assert chars[1] == {
         "text": "2",
         "confidence": 0.9,
@@ -45,19 +45,19 @@ def test_characters_have_clockwise_boxes_in_pixels_of_the_image(client: TestClie
     }
 
 
-def test_boxes_of_a_large_picture_are_in_its_own_pixels(client: TestClient) -> None:
+def test_polygons_of_a_downscaled_image_are_in_original_pixels(client: TestClient) -> None:
     body = ask(client, encode(np.full((2000, 3000), 123, np.uint8)), detail="chars")
     scale = 2000 // 256
     (left, _), (right, _), (_, bottom), _ = body["chars"][1]["polygon"]
     assert (left, right, bottom) == (pytest.approx(5.0 * scale, rel=0.01), pytest.approx(9.0 * scale, rel=0.01), 2000)
 
 
-def test_boxes_never_leave_the_picture(client: TestClient, fake: Any) -> None:
+def test_polygons_stay_within_the_image(client: TestClient, fake: Any) -> None:
     body = ask(client, encode(np.full((40, 12), 123, np.uint8)), detail="chars")
-    assert max(x for one in body["chars"] for x, _ in one["polygon"]) <= 12
+    assert max(x for char in body["chars"] for x, _ in char["polygon"]) <= 12
 
 
-def test_an_unsure_text_is_withheld_on_demand(client: TestClient) -> None:
+def test_a_text_below_min_confidence_is_withheld(client: TestClient) -> None:
     assert ask(client, min_confidence="0.75")["text"] == "123"
     body = ask(client, min_confidence="0.76", detail="chars")
     assert (body["text"], body["chars"], body["warnings"]) == ("", [], ["low_confidence"])
@@ -65,7 +65,7 @@ def test_an_unsure_text_is_withheld_on_demand(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("turn", "corner"), [("0", (0, 0)), ("90", (0, -1)), ("180", (-1, -1)), ("270", (-1, 0))])
-def test_a_turn_is_clockwise(client: TestClient, fake: Any, turn: str, corner: tuple[int, int]) -> None:
+def test_orientation_rotates_clockwise(client: TestClient, fake: Any, turn: str, corner: tuple[int, int]) -> None:
     pixels = np.full((40, 60), 255, np.uint8)
     pixels[:10, :10] = 0
     body = ask(client, encode(pixels), orientation=turn)
@@ -75,7 +75,7 @@ def test_a_turn_is_clockwise(client: TestClient, fake: Any, turn: str, corner: t
     assert (body["image"]["width"], body["image"]["height"]) == expected
 
 
-def test_a_turn_comes_on_top_of_the_one_in_the_file(client: TestClient) -> None:
+def test_orientation_adds_to_the_exif_orientation(client: TestClient) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     body = ask(client, encode(np.full((40, 60), 9, np.uint8), exif=exif), orientation="270")
@@ -83,7 +83,7 @@ def test_a_turn_comes_on_top_of_the_one_in_the_file(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("upside_down", [False, True])
-def test_auto_keeps_the_surer_of_upright_and_upside_down(client: TestClient, fake: Any, upside_down: bool) -> None:
+def test_auto_orientation_keeps_the_more_confident_text(client: TestClient, fake: Any, upside_down: bool) -> None:
     def reading(image: Any) -> Reading:
         return Reading("right", 0.9, 0.9, ()) if image[0, 0] == 0 else Reading("wrong", 0.8, 0.8, ())
 
@@ -95,7 +95,7 @@ def test_auto_keeps_the_surer_of_upright_and_upside_down(client: TestClient, fak
     assert body["image"]["orientation_applied"] == (180 if upside_down else 0)
 
 
-def test_a_turn_that_the_recogniser_found_is_reported_with_its_boxes(client: TestClient, fake: Any) -> None:
+def test_a_rotation_by_the_recogniser_is_reported_with_its_polygons(client: TestClient, fake: Any) -> None:
     letters = (Character("u", 0.9, 1.0, 20.0), Character("p", 0.9, 30.0, 60.0))
     fake.reading = lambda image: Reading("up", 0.9, 0.9, letters, turn=270)
     body = ask(client, encode(np.full((60, 20), 9, np.uint8)), detail="chars")
@@ -103,14 +103,14 @@ def test_a_turn_that_the_recogniser_found_is_reported_with_its_boxes(client: Tes
     assert body["chars"][1]["polygon"] == [[30, 0], [60, 0], [60, 20], [30, 20]]
 
 
-def test_auto_prefers_some_text_to_a_sure_nothing(client: TestClient, fake: Any) -> None:
+def test_auto_orientation_prefers_text_to_a_confident_empty_result(client: TestClient, fake: Any) -> None:
     fake.reading = lambda image: Reading("text", 0.3, 0.3, ()) if image[0, 0] == 0 else Reading("", 0.99, 0.99, ())
     pixels = np.full((40, 60), 255, np.uint8)
     pixels[0, 0] = 0
     assert ask(client, encode(pixels), orientation="auto")["text"] == "text"
 
 
-def test_options_may_stand_in_query_form_and_json(client: TestClient) -> None:
+def test_options_are_accepted_in_query_form_and_json(client: TestClient) -> None:
     encoded = base64.b64encode(GREY_123).decode()
     answers = [
         client.post("/recognize?detail=chars", files={"file": GREY_123}),
@@ -148,7 +148,7 @@ def test_options_may_stand_in_query_form_and_json(client: TestClient) -> None:
         ("language", "en"),
     ],
 )
-def test_a_wrong_option_is_refused_by_name_wherever_it_stands(client: TestClient, name: str, value: str) -> None:
+def test_an_invalid_option_is_refused_by_name_everywhere(client: TestClient, name: str, value: str) -> None:
     encoded = base64.b64encode(GREY_123).decode()
     for response in (
         client.post("/recognize", content=GREY_123, params={name: value}),
@@ -160,18 +160,18 @@ def test_a_wrong_option_is_refused_by_name_wherever_it_stands(client: TestClient
         assert value == "" or value not in response.json()["detail"].replace(name, "").split(": ", 1)[0]
 
 
-def test_a_form_field_given_twice_is_refused(client: TestClient) -> None:
+def test_a_repeated_form_field_is_refused(client: TestClient) -> None:
     response = client.post("/recognize", files={"file": GREY_123}, data={"detail": ["chars", "text"]})
     assert (response.status_code, response.json()["code"]) == (400, "bad_request")
 
 
-def test_options_do_not_outlive_their_request(client: TestClient) -> None:
+def test_options_apply_to_their_request_only(client: TestClient) -> None:
     ask(client, detail="chars", min_confidence="1")
     body = ask(client)
     assert body["text"] == "123" and "chars" not in body
 
 
-def test_alternatives_are_told_when_asked_for(client: TestClient, fake: Any) -> None:
+def test_alternatives_are_included_on_request(client: TestClient, fake: Any) -> None:
     others = (Alternative("l23", 0.2), Alternative("12B", 0.123456))
     fake.reading = lambda image: Reading("123", 0.75, 0.5, (), others)
     assert "alternatives" not in ask(client)
@@ -180,10 +180,10 @@ def test_alternatives_are_told_when_asked_for(client: TestClient, fake: Any) -> 
     assert fake.asked == [None, (3, None, "", None)]
     assert ask(client, alternatives="3", min_confidence="0.9")["alternatives"] == []
     batch = client.post("/recognize/batch?alternatives=2", files={"files": GREY_123}).json()
-    assert [one["text"] for one in batch["results"][0]["alternatives"]] == ["l23", "12B"]
+    assert [alternative["text"] for alternative in batch["results"][0]["alternatives"]] == ["l23", "12B"]
 
 
-def test_what_constrains_the_decoding_reaches_the_recogniser(client: TestClient, fake: Any) -> None:
+def test_decoding_constraints_reach_the_recogniser(client: TestClient, fake: Any) -> None:
     ask(client, charset="0123456789", charset_exclude="0")
     encoded = base64.b64encode(GREY_123).decode()
     words = ["INVOICE", "two words", "quote’s"]
@@ -198,15 +198,15 @@ def test_what_constrains_the_decoding_reaches_the_recogniser(client: TestClient,
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["x" * 257], [""] * 100_001, [1], {"a": 1}, "\n", "x" * 257], ids=lambda wrong: str(wrong)[:12]
+    "lexicon", [[], ["x" * 257], [""] * 100_001, [1], {"a": 1}, "\n", "x" * 257], ids=lambda lexicon: str(lexicon)[:12]
 )
-def test_a_wrong_lexicon_is_refused(client: TestClient, wrong: Any) -> None:
-    response = client.post("/recognize", json={"image": base64.b64encode(GREY_123).decode(), "lexicon": wrong})
+def test_an_invalid_lexicon_is_refused(client: TestClient, lexicon: Any) -> None:
+    response = client.post("/recognize", json={"image": base64.b64encode(GREY_123).decode(), "lexicon": lexicon})
     assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
     assert "lexicon" in response.json()["detail"]
 
 
-def test_a_lexicon_belongs_into_the_body(client: TestClient) -> None:
+def test_a_lexicon_in_the_query_is_refused(client: TestClient) -> None:
     response = client.post("/recognize", params={"lexicon": "word"}, content=GREY_123)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_option")
     assert "lexicon" in response.json()["detail"]
@@ -219,12 +219,12 @@ def test_a_lexicon_of_ninety_thousand_words_fits_into_a_form(client: TestClient,
     assert fake.asked[-1][3] == tuple(words)
 
 
-def test_the_documentation_shows_every_option_wherever_it_may_stand(client: TestClient) -> None:
+def test_the_documentation_lists_every_option_in_query_form_and_json(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     names = {"detail", "alternatives", "charset", "charset_exclude", "min_confidence", "orientation", "mode"}
     for route in ("/recognize", "/recognize/batch"):
         operation = document["paths"][route]["post"]
-        query = {one["name"] for one in operation["parameters"] if one["in"] == "query"}
+        query = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
         assert query == names
         content = operation["requestBody"]["content"]
         for kind in ("multipart/form-data", "application/json"):

@@ -1,4 +1,4 @@
-"""Keys, rates, origins: who may ask, and how often."""
+"""API keys, rate limits and CORS origins."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def refused(response: Any, status: int, code: str) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_without_keys_everyone_may_ask(client: TestClient, picture: bytes) -> None:
+def test_without_keys_none_is_required(client: TestClient, picture: bytes) -> None:
     assert client.post("/recognize", content=picture).status_code == 200
 
 
 @pytest.mark.parametrize("key", [FIRST, SECOND])
-def test_each_key_opens_in_either_header(make_client: Callable[..., TestClient], picture: bytes, key: str) -> None:
+def test_each_key_is_accepted_in_either_header(
+    make_client: Callable[..., TestClient], picture: bytes, key: str
+) -> None:
     client = make_client(api_keys=KEYS)
     for headers in ({"authorization": f"Bearer {key}"}, {"x-api-key": key}):
         assert client.post("/recognize", content=picture, headers=headers).status_code == 200
@@ -48,7 +50,7 @@ def test_each_key_opens_in_either_header(make_client: Callable[..., TestClient],
         {"x-api-key": "é".encode()},
     ],
 )
-def test_no_key_or_a_wrong_one_is_refused_everywhere(
+def test_a_missing_or_invalid_key_is_refused_everywhere(
     make_client: Callable[..., TestClient], picture: bytes, headers: dict[str, Any]
 ) -> None:
     client = make_client(api_keys=KEYS)
@@ -83,14 +85,14 @@ def test_a_key_file_is_read_again_when_it_changes(
     assert (status(FIRST), status(SECOND)) == (401, 200)
 
 
-def test_an_empty_key_file_lets_nobody_in(tmp_path: Path) -> None:
+def test_an_empty_key_file_accepts_no_key(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("")
     ring = KeyRing(file=file)
     assert ring.required and not ring.accepts("") and not ring.accepts(FIRST)
 
 
-def test_a_key_file_that_vanishes_for_a_moment_changes_nothing(tmp_path: Path) -> None:
+def test_a_briefly_missing_key_file_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(FIRST)
     ring = KeyRing(file=file)
@@ -100,7 +102,7 @@ def test_a_key_file_that_vanishes_for_a_moment_changes_nothing(tmp_path: Path) -
     assert ring.accepts(SECOND) and not ring.accepts(FIRST)
 
 
-def test_keys_come_from_the_environment_and_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_come_from_the_environment_and_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINEWISE_API_KEYS", f"{FIRST}, {SECOND}")
     settings = Settings(host="0.0.0.0")
     assert [key.get_secret_value() for key in settings.api_keys] == [FIRST, SECOND]
@@ -117,15 +119,13 @@ def test_keys_come_from_the_environment_and_never_show(monkeypatch: pytest.Monke
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_wrong_values_stop_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_values_prevent_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"LINEWISE_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
 
 
-def test_more_images_than_the_rate_allows_are_refused_until_later(
-    make_client: Callable[..., TestClient], picture: bytes
-) -> None:
+def test_images_over_the_rate_limit_get_429(make_client: Callable[..., TestClient], picture: bytes) -> None:
     client = make_client(rate_limit="3/hour")
     codes = [client.post("/recognize", content=picture).status_code for _ in range(4)]
     assert codes == [200, 200, 200, 429]
@@ -136,13 +136,13 @@ def test_more_images_than_the_rate_allows_are_refused_until_later(
     assert client.get("/healthz/ready").status_code == 200
 
 
-def test_every_image_of_a_batch_counts(make_client: Callable[..., TestClient], picture: bytes) -> None:
+def test_each_image_of_a_batch_counts(make_client: Callable[..., TestClient], picture: bytes) -> None:
     client = make_client(rate_limit="4/hour")
     assert client.post("/recognize/batch", files=[("files", picture)] * 3).status_code == 200
     refused(client.post("/recognize/batch", files=[("files", picture)] * 3), 429, "rate_limited")
 
 
-def test_each_key_has_its_own_rate(make_client: Callable[..., TestClient], picture: bytes) -> None:
+def test_each_key_has_its_own_rate_limit(make_client: Callable[..., TestClient], picture: bytes) -> None:
     client = make_client(rate_limit="1/hour", api_keys=KEYS)
     codes = [
         client.post("/recognize", content=picture, headers={"x-api-key": key}).status_code
@@ -151,14 +151,16 @@ def test_each_key_has_its_own_rate(make_client: Callable[..., TestClient], pictu
     assert codes == [200, 200, 429, 429]
 
 
-def test_guesses_at_keys_do_not_use_up_anybodys_rate(make_client: Callable[..., TestClient], picture: bytes) -> None:
+def test_invalid_keys_do_not_count_towards_any_rate_limit(
+    make_client: Callable[..., TestClient], picture: bytes
+) -> None:
     client = make_client(rate_limit="1/hour", api_keys=KEYS)
     for _ in range(3):
         refused(client.post("/recognize", content=picture, headers={"x-api-key": "guess"}), 401, "unauthorized")
     assert client.post("/recognize", content=picture, headers={"x-api-key": FIRST}).status_code == 200
 
 
-def test_other_origins_are_shut_out_unless_named(make_client: Callable[..., TestClient]) -> None:
+def test_other_origins_are_refused_unless_configured(make_client: Callable[..., TestClient]) -> None:
     origin = {"origin": "https://example.org"}
     assert "access-control-allow-origin" not in make_client().get("/healthz/live", headers=origin).headers
     allowed = make_client(cors_origins=("https://example.org",))

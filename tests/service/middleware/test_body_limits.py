@@ -59,7 +59,7 @@ def test_a_body_at_the_limit_passes() -> None:
     )
 
 
-def test_a_body_without_length_is_cut_off_when_it_passes_the_limit() -> None:
+def test_a_body_without_length_is_refused_when_it_exceeds_the_limit() -> None:
     status, body = drive(
         BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=10**9, timeout=5), chunks(b"12345", b"67890", b"1")
     )
@@ -75,7 +75,7 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading() -> None:
     assert (status, json.loads(body)["code"]) == (413, "body_too_large")
 
 
-def test_a_body_that_never_ends_is_timed_out() -> None:
+def test_an_endless_body_times_out() -> None:
     async def receive() -> Message:
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b"x", "more_body": True}
@@ -84,7 +84,7 @@ def test_a_body_that_never_ends_is_timed_out() -> None:
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
-def test_a_body_that_never_starts_is_timed_out() -> None:
+def test_a_missing_body_times_out() -> None:
     async def receive() -> Message:
         await asyncio.Event().wait()
         raise AssertionError
@@ -93,7 +93,7 @@ def test_a_body_that_never_starts_is_timed_out() -> None:
     assert (status, json.loads(body)["code"]) == (408, "upload_timeout")
 
 
-def test_waiting_for_the_disconnect_after_the_body_has_no_time_limit() -> None:
+def test_waiting_for_a_disconnect_after_the_body_has_no_timeout() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await receive()
@@ -110,7 +110,7 @@ def test_waiting_for_the_disconnect_after_the_body_has_no_time_limit() -> None:
     assert drive(BodyLimitMiddleware(app, max_bytes=10, max_total_bytes=10**9, timeout=0.01), receive) == (200, b"gone")
 
 
-def test_the_refusal_stays_the_same_when_asked_again() -> None:
+def test_repeated_reads_repeat_the_failure() -> None:
     seen: list[type[Exception]] = []
 
     async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +125,7 @@ def test_the_refusal_stays_the_same_when_asked_again() -> None:
     assert seen == [BodyTooLarge] * 3
 
 
-def test_other_protocols_pass_untouched() -> None:
+def test_other_scopes_pass_unchanged() -> None:
     passed: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +140,7 @@ def test_other_protocols_pass_untouched() -> None:
     assert passed == ["lifespan"]
 
 
-def test_bodies_together_are_bounded_and_the_room_comes_back() -> None:
+def test_the_total_of_all_bodies_is_limited_and_released() -> None:
     limits = BodyLimitMiddleware(reads_all, max_bytes=10, max_total_bytes=15, timeout=5)
 
     async def scenario() -> list[int]:

@@ -1,4 +1,4 @@
-"""Metrics count what happens, logs tell it, and neither ever holds a text or an image."""
+"""Metrics and logs of requests, which never contain text or images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def value(client: TestClient, name: str, **labels: str) -> float:
 
 def test_requests_are_counted_by_route_and_status(client: TestClient, picture: bytes) -> None:
     client.post("/recognize", content=picture)
-    client.post("/v1/recognize", content=b"hello")  # the same route under its other name
+    client.post("/v1/recognize", content=b"hello")  # an alias of the route
     client.get("/no/such/route")
     name = "linewise_http_requests_total"
     assert value(client, name, method="POST", route="/recognize", status="200") == 1
@@ -48,7 +48,7 @@ def test_requests_are_counted_by_route_and_status(client: TestClient, picture: b
     assert value(client, "linewise_http_request_seconds_count", route="/recognize") == 2
 
 
-def test_a_made_up_method_makes_no_label_of_its_own(client: TestClient) -> None:
+def test_an_unknown_method_gets_no_label(client: TestClient) -> None:
     client.request("BREW", "/recognize")
     assert not any("BREW" in str(key) for key in samples(client))
 
@@ -95,7 +95,7 @@ def test_dropped_work_and_model_failures_are_counted(
 
 @pytest.fixture
 def as_json() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Log as the server does; gives the lines written so far. (dictConfig itself would close pytest's own handlers.)"""
+    """Log like the server and return the lines so far; dictConfig itself would close pytest's handlers."""
     options = dict(log_config("json", "info")["formatters"]["lines"])
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -119,7 +119,7 @@ def test_each_request_is_one_json_line(
     assert line["milliseconds"] > 0 and line["problems"] == []
 
 
-def test_problems_are_in_the_line_of_their_request(
+def test_problems_are_logged_with_their_request(
     as_json: Callable[[], list[dict[str, Any]]], client: TestClient, picture: bytes
 ) -> None:
     client.post("/recognize/batch", files=[("files", picture), ("files", b"hello"), ("files", b"")])
@@ -153,7 +153,7 @@ def test_a_bug_is_logged_with_its_traceback_in_one_line(
     assert "the cause" in line["exception"] and "abc" in line["event"]
 
 
-def test_the_server_logs_lines_of_the_chosen_kind() -> None:
+def test_the_server_logs_in_the_configured_format() -> None:
     code = (
         "import logging, logging.config; from linewise.service.logs import log_config\n"
         "for kind in ('json', 'console'):\n"
@@ -167,14 +167,14 @@ def test_the_server_logs_lines_of_the_chosen_kind() -> None:
     assert "hello console" in second
 
 
-def test_server_timing_tells_the_stages(client: TestClient, picture: bytes) -> None:
+def test_server_timing_lists_the_stages(client: TestClient, picture: bytes) -> None:
     header = client.post("/recognize", content=picture).headers["server-timing"]
     stages = [part.split(";dur=") for part in header.split(", ")]
     assert [name for name, _ in stages] == ["decode", "queue", "inference", "total"]
     assert all(float(spent) >= 0 for _, spent in stages)
 
 
-def test_the_dashboard_asks_only_for_metrics_that_exist(client: TestClient) -> None:
+def test_the_dashboard_uses_only_existing_metrics(client: TestClient) -> None:
     dashboard = json.loads((Path(service.__file__).parent / "deploy" / "grafana.json").read_text(encoding="utf-8"))
     exposed = {
         name
@@ -182,9 +182,9 @@ def test_the_dashboard_asks_only_for_metrics_that_exist(client: TestClient) -> N
         for name in [family.name, *(f"{family.name}_{end}" for end in ("total", "bucket", "sum", "count"))]
     }
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    asked = set(re.findall(r"linewise_\w+", " ".join(expressions)))
-    assert asked and asked <= exposed
-    covered = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked}
+    used = set(re.findall(r"linewise_\w+", " ".join(expressions)))
+    assert used and used <= exposed
+    covered = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in used}
     assert {name for name in exposed if name.startswith("linewise") and not name.endswith(ENDS)} <= covered
 
 
@@ -193,8 +193,8 @@ def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     cells = [
         (x, y)
-        for place in (panel["gridPos"] for panel in dashboard["panels"])
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
     assert len(cells) == len(set(cells)) and max(x for x, _ in cells) < 24
