@@ -1,1 +1,1 @@
-"""The HTTP service and the command line around the recogniser in ``model``."""
+"""HTTP service, command line and Python client of Linewise. Programs import `linewise.service.client`."""

@@ -1,4 +1,1 @@
-"""The HTTP interface: routes, options, schemas, uploads, responses.
-
-May import `service.inference` and what lies below it.
-"""
+"""The HTTP interface: routes, options, schemas and their documentation. `linewise.service.app` includes the routes."""

@@ -1,1 +1,1 @@
-"""The page at `/`."""
+"""The demo page at `/`. `linewise.service.app` includes its router, `page.page`."""
