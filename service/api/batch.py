@@ -82,7 +82,7 @@ class BatchRequest:
             failure = error
         except Exception:
             log.exception("unexpected error, request %s, image %d", self._request_id, index)
-            failure = InternalError("An error on our side; the request id finds it in the log.")
+            failure = InternalError()
         note_problem(self._scope, failure.code)
         return responses.failed_item(index, item.id, failure)
 
