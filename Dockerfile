@@ -8,16 +8,16 @@
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim AS build
-# A build of torch with a local version, such as 2.13.0+cpu, wins over the one of the same number on PyPI.
+# pip prefers a torch build with a local version, such as 2.13.0+cpu, to the plain one on PyPI.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
 RUN python -m venv /opt/linewise
 ENV PATH=/opt/linewise/bin:${PATH}
 WORKDIR /src
-# Dependencies first: their layer stays while only our code changes.
+# Dependencies first, so that their layer is reused when only the code changes.
 COPY pyproject.toml service/deploy/requirements.txt ./
-# The very files that are named, by their hashes; then what is left, which is torch, and one of the optional dependencies
-# in pyproject.toml, such as ray, if it is asked for.
+# Install the listed files by hash, then torch and, with EXTRA, one of the optional dependencies of pyproject.toml,
+# such as ray.
 RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes --no-deps -r requirements.txt
 ARG EXTRA=
 RUN EXTRA=${EXTRA} python -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -33,7 +33,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps . && pip ch
 
 FROM python:${PYTHON_VERSION}-slim
 COPY --from=build /opt/linewise /opt/linewise
-# A container is reached only through the ports that are published on purpose, so it listens on all its addresses.
+# A container is reachable only through published ports, so it listens on all its addresses.
 ENV PATH=/opt/linewise/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
