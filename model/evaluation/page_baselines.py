@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from linewise.model.evaluation.pages import ReadsPages
-from linewise.model.page.pipeline import PageLine, PageReading
-from linewise.model.page.postprocess import Quad
+from linewise.model.page.geometry import Quad
 from linewise.model.page.reading_order import reading_order
+from linewise.model.page.results import PageLine, PageReading
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading
 

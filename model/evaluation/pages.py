@@ -15,8 +15,8 @@ import numpy as np
 
 from linewise.model.evaluation.metrics import character_error_rate
 from linewise.model.evaluation.recognition import DatasetError, open_image
-from linewise.model.page.pipeline import PageReading
-from linewise.model.page.postprocess import Quad
+from linewise.model.page.geometry import Quad
+from linewise.model.page.results import PageReading
 from linewise.model.recognition.preprocess import Image
 
 LABELS = "labels.json"

@@ -11,8 +11,8 @@ import pytest
 
 from linewise.model.evaluation.pages import evaluate_pages, joined, labelled_pages, matches, pages_json, pages_markdown
 from linewise.model.evaluation.recognition import DatasetError
-from linewise.model.page.pipeline import PageLine, PageReading
-from linewise.model.page.postprocess import Quad
+from linewise.model.page.geometry import Quad
+from linewise.model.page.results import PageLine, PageReading
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading
 
