@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from linewise.model.evaluation.pages import matches
+from linewise.model.evaluation.pages import count_matches
 from linewise.model.page.detector import Detector, DetectorConfig, load_detector
 from linewise.model.page.geometry import Quad
 from linewise.model.page.postprocess import find_lines
@@ -136,7 +136,7 @@ def test_one_page_is_learnt_by_heart(drawn: dict[str, Page]) -> None:
     with torch.no_grad():
         probability = np.asarray(network(image)[0, 0].sigmoid().numpy(), np.float32)
     wanted = [line.quad for line in find_lines(np.asarray(piece.targets.kernel / 255, np.float32))]
-    assert matches(wanted, [line.quad for line in find_lines(probability)]) >= 0.6 * len(wanted) > 0
+    assert count_matches(wanted, [line.quad for line in find_lines(probability)]) >= 0.6 * len(wanted) > 0
 
 
 def test_training_leaves_a_detector_and_a_log(tmp_path: Path) -> None:
