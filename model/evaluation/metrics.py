@@ -1,6 +1,7 @@
 """Metrics of recognition: agreement of strings, character error rate, calibration error."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,8 +39,12 @@ class Metric(StrEnum):
 
 
 def fold(text: str) -> str:
-    """Lower-case the text and keep only 0-9 and a-z: the protocol of the scene-text datasets."""
-    return re.sub(r"[^0-9a-z]", "", text.lower())
+    """Decompose the text (NFKD), lower-case it and keep only 0-9 and a-z.
+
+    The protocol of the scene-text datasets, whose labels leave accents out: letters count without their
+    combining marks.
+    """
+    return re.sub(r"[^0-9a-z]", "", unicodedata.normalize("NFKD", text).lower())
 
 
 def fold_quotes(text: str) -> str:

@@ -14,7 +14,11 @@ from linewise.model.evaluation.metrics import Metric
         ("Room 12", "Room 12", True, True, True),
         ("ROOM 12", "Room 12", True, True, False),
         ("ROOM12", "room-12!", True, False, False),
-        ("café", "caf", True, False, False),
+        ("cafe", "café", True, False, False),
+        ("CAFE", "cafe\u0301", True, False, False),
+        ("café", "caf", False, False, False),
+        ("2 fi", "\u00b2 \ufb01", True, False, False),  # superscript and ligature
+        ("東京 1", "1", True, False, False),  # other scripts do not count
         ("a", "b", False, False, False),
         ("", "", True, True, True),
     ],
