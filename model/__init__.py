@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     from linewise.model.decoding.beam_search import Decoding
     from linewise.model.network.checkpoint import CheckpointError
     from linewise.model.network.config import ModelConfig
-    from linewise.model.page.pipeline import PageLine, PageReading, Pages, PageSteps
-    from linewise.model.page.postprocess import FoundLine
+    from linewise.model.page.pipeline import Pages, PageSteps
     from linewise.model.page.reader import PageReader, load_page_reader
+    from linewise.model.page.results import FoundLine, PageLine, PageReading
     from linewise.model.recognition.preprocess import width_bucket
     from linewise.model.recognition.reader import Reader, load
     from linewise.model.recognition.results import Alternative, Character, Reading
@@ -37,9 +37,9 @@ _HOMES = {
     "decoding.beam_search": ("Decoding",),
     "network.checkpoint": ("CheckpointError",),
     "network.config": ("ModelConfig",),
-    "page.postprocess": ("FoundLine",),
+    "page.pipeline": ("PageSteps", "Pages"),
     "page.reader": ("PageReader", "load_page_reader"),
-    "page.pipeline": ("PageLine", "PageReading", "PageSteps", "Pages"),
+    "page.results": ("FoundLine", "PageLine", "PageReading"),
     "recognition.preprocess": ("width_bucket",),
     "recognition.reader": ("Reader", "load"),
     "recognition.results": ("Alternative", "Character", "Reading"),

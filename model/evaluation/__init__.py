@@ -1,1 +1,1 @@
-"""Accuracy, calibration and speed, measured on labelled pictures. Imported by the command line only."""
+"""Accuracy, calibration and speed on labelled images. Imported by the command line and by training only."""

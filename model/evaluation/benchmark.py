@@ -1,7 +1,7 @@
-"""How fast the recogniser is, by width and batch size, and beside other engines on the same pictures.
+"""Benchmarks of the recogniser: by width and batch size, by number of threads, and against other engines.
 
-Times are CPU seconds of the whole process, all its threads together, so that an engine that takes more
-cores gains nothing by it; engines take turns, so that a busy machine slows all of them alike.
+Engines are compared by CPU seconds of the whole process, all threads together, so that more cores are no
+advantage. They take turns on the same images, so that other load on the machine slows all of them alike.
 """
 
 import math
@@ -15,19 +15,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from linewise.model.evaluation.baselines import Engine, open_rival
-from linewise.model.evaluation.recognition import AGREES, Sample, open_image, own_metric
+from linewise.model.evaluation.baselines import LineEngine, open_line_baseline
+from linewise.model.evaluation.datasets import LabelledImage, dataset_metric, open_image
 from linewise.model.network.crnn import multiply_accumulates
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.reader import Reader
 
 BATCH_SIZES = (1, 8, 32)
-THROUGHPUT_BATCH = 64
+THROUGHPUT_BATCH_SIZE = 64
+WARMUP_BATCHES = 2  # kernels are chosen and memory is allocated at the first batches of a shape
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Batches of `batch` images of `width` pixels: wall-clock percentiles in ms per batch, and images per second."""
+class BatchSpeed:
+    """Speed of batches of `batch` images of `width` pixels: wall-clock percentiles per batch, and images per second.
+
+    The fields are those of `linewise bench --json`.
+    """
 
     width: int
     batch: int
@@ -38,10 +42,11 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One engine over all rounds: CPU ms per image, its ratio to the first rival's, and how much it read right, %.
+class EngineSpeed:
+    """Speed and accuracy of one engine over all rounds: median CPU ms per image, `right` in percent.
 
-    `ratio` is the median over rounds of the rival's time by this engine's; `least` and `most` bound it.
+    `ratio` is the median over rounds of the first engine's time by this engine's, `least` and `most` are its
+    extremes. The fields are those of `linewise bench --json`.
     """
 
     engine: str
@@ -53,8 +58,12 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Images per second with one thread and with `threads`; `factor` is the median of the rounds' ratios."""
+class ThreadScaling:
+    """Images per second of one thread and of `threads` together.
+
+    `factor` is the median over rounds of their ratio, `least` and `most` are its extremes. The fields are
+    those of `linewise bench --json`.
+    """
 
     threads: int
     alone_per_s: float
@@ -64,66 +73,49 @@ class Scaling:
     most: float
 
 
-def by_width(reader: Reader, widths: Sequence[int], repeats: int = 20) -> list[Speed]:
-    """The speed at each width of the ladder and batch size, arrays in, text out."""
-    found = []
+def measure_batches(reader: Reader, widths: Sequence[int], repeats: int = 20) -> list[BatchSpeed]:
+    """Measure the reader, from arrays to text, at each width in pixels and each of `BATCH_SIZES`."""
+    speeds = []
     height = reader.config.height
     for width in widths:
         image = np.random.default_rng(width).integers(0, 256, (height, width), dtype=np.uint8)
         macs = multiply_accumulates(reader.network, width) / 1e6
         for batch in BATCH_SIZES:
-            for _ in range(2):  # kernels are chosen and memory is claimed at the first batch of a shape
+            for _ in range(WARMUP_BATCHES):
                 reader.read([image] * batch)
-            times = sorted(_wall(reader, [image] * batch) for _ in range(repeats))
+            times = sorted(_wall_seconds(reader, [image] * batch) for _ in range(repeats))
             p50, p95 = times[len(times) // 2], times[math.ceil(0.95 * len(times)) - 1]
-            found.append(Speed(width, batch, macs, 1e3 * p50, 1e3 * p95, batch / p50))
-    return found
+            speeds.append(BatchSpeed(width, batch, macs, 1e3 * p50, 1e3 * p95, batch / p50))
+    return speeds
 
 
-def _wall(reader: Reader, images: list[Image]) -> float:
+def _wall_seconds(reader: Reader, images: list[Image]) -> float:
     started = time.perf_counter()
     reader.read(images)
     return time.perf_counter() - started
 
 
-def engines(reader: Reader, rivals: Sequence[str]) -> dict[str, Engine]:
-    """The recogniser one by one and in batches, and the rivals that are installed, by name; rivals first.
+def measure_threads(reader: Reader, images: Sequence[Image], threads: int, rounds: int) -> ThreadScaling:
+    """Measure one thread and `threads` threads on the same images, in turns.
 
-    Raises:
-        ValueError: an unknown rival, or one that is not installed.
+    The machine must have an idle core for each thread, and the network must run single-threaded in each:
+    set OMP_NUM_THREADS before torch is imported.
     """
-    chosen = dict(open_rival(name) for name in rivals)
-    chosen["linewise, one by one"] = lambda images: [reader.read([image])[0].text for image in images]
-    chosen[f"linewise, batches of {THROUGHPUT_BATCH}"] = lambda images: [
-        reading.text for batch in _lists(images) for reading in reader.read(batch)
-    ]
-    return chosen
-
-
-def _lists(images: Sequence[Image]) -> list[Sequence[Image]]:
-    return [images[first : first + THROUGHPUT_BATCH] for first in range(0, len(images), THROUGHPUT_BATCH)]
-
-
-def scaling(reader: Reader, images: Sequence[Image], threads: int, rounds: int) -> Scaling:
-    """The same images read by one thread and by several at once, in turns; for idle cores, one a thread.
-
-    The network itself must be held to one thread each, by OMP_NUM_THREADS, before torch is imported.
-    """
-    lists = _lists(images)
+    batches = _batches(images)
 
     def seconds(count: int) -> float:
-        def work(number: int) -> None:
-            for batch in lists[number::count]:
+        def read_share(number: int) -> None:
+            for batch in batches[number::count]:
                 reader.read(batch)
 
         started = time.perf_counter()
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(work, range(count)))
+            list(pool.map(read_share, range(count)))
         return time.perf_counter() - started
 
-    rows = [(seconds(1), seconds(threads)) for _ in range(rounds + 1)][1:]  # the first makes the kernels
+    rows = [(seconds(1), seconds(threads)) for _ in range(rounds + 1)][1:]  # the first round warms up
     factors = [alone / together for alone, together in rows]
-    return Scaling(
+    return ThreadScaling(
         threads,
         len(images) / statistics.median(alone for alone, _ in rows),
         len(images) / statistics.median(together for _, together in rows),
@@ -133,10 +125,14 @@ def scaling(reader: Reader, images: Sequence[Image], threads: int, rounds: int) 
     )
 
 
+def _batches(images: Sequence[Image]) -> list[Sequence[Image]]:
+    return [images[first : first + THROUGHPUT_BATCH_SIZE] for first in range(0, len(images), THROUGHPUT_BATCH_SIZE)]
+
+
 def matrix_rate(dtype: torch.dtype, device: torch.device | str, size: int = 1024, repeats: int = 10) -> float:
-    """Multiplications of matrices that the machine does, in GMAC/s: what a network could reach at best."""
+    """Rate of matrix multiplication in GMAC/s: the upper bound of any network on this device."""
     left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-    multiply = torch._int_mm if dtype is torch.int8 else torch.matmul  # sums of bytes do not fit into bytes
+    multiply = torch._int_mm if dtype is torch.int8 else torch.matmul  # matmul would sum int8 in int8
     best = math.inf
     for _ in range(repeats):
         started = time.perf_counter()
@@ -145,41 +141,62 @@ def matrix_rate(dtype: torch.dtype, device: torch.device | str, size: int = 1024
     return size**3 / best / 1e9
 
 
-def contest(
-    competitors: dict[str, Engine], samples: Sequence[Sample], rounds: int, told: Callable[[str], None] = print
-) -> list[Contest]:
-    """Lets engines read the same images in turns; the first of them is what the ratios are to.
+def open_engines(reader: Reader, baselines: Sequence[str]) -> dict[str, LineEngine]:
+    """Open the baselines, then the reader with single images and with batches, all by title.
 
-    `told` hears of each round. Raises DatasetError where an image cannot be opened.
+    Raises:
+        ValueError: an unknown baseline, or one that is not installed.
     """
-    images = [_coloured(open_image(sample.path)) for sample in samples]
-    agrees = AGREES[own_metric(samples[0].path.parents[1].name)]
-    times: dict[str, list[float]] = {name: [] for name in competitors}
-    right: dict[str, float] = {}
-    for number in range(rounds + 1):  # the first warms up: kernels are chosen, memory is claimed
-        for name, engine in competitors.items():
+    engines = dict(open_line_baseline(name) for name in baselines)
+    engines["linewise, one by one"] = lambda images: [reader.read([image])[0].text for image in images]
+    engines[f"linewise, batches of {THROUGHPUT_BATCH_SIZE}"] = lambda images: [
+        reading.text for batch in _batches(images) for reading in reader.read(batch)
+    ]
+    return engines
+
+
+def compare_engines(
+    engines: dict[str, LineEngine],
+    samples: Sequence[LabelledImage],
+    rounds: int,
+    on_progress: Callable[[str], object] = print,
+) -> list[EngineSpeed]:
+    """Measure engines in turns on the same images; ratios are relative to the first engine.
+
+    `on_progress` is called with one line of text after each round.
+
+    Raises:
+        DatasetError: an image cannot be opened.
+    """
+    images = [_as_rgb(open_image(sample.path)) for sample in samples]
+    metric = dataset_metric(samples[0].path.parents[1].name)
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    accuracies: dict[str, float] = {}
+    for number in range(rounds + 1):
+        for name, engine in engines.items():
             started = time.process_time()
             texts = engine(images)
-            spent = time.process_time() - started
-            right[name] = 100 * sum(agrees(s.label, t) for s, t in zip(samples, texts, strict=True)) / len(samples)
-            if number:
-                times[name].append(spent)
-        told(f"round {number} of {rounds}")
-    reference = times[next(iter(competitors))]
+            seconds = time.process_time() - started
+            correct = sum(metric.agrees(s.label, text) for s, text in zip(samples, texts, strict=True))
+            accuracies[name] = 100 * correct / len(samples)
+            if number:  # the first round warms up
+                times[name].append(seconds)
+        on_progress(f"round {number} of {rounds}")
+    reference = times[next(iter(engines))]
     results = []
-    for name, own in times.items():
-        ratios = [other / mine for other, mine in zip(reference, own, strict=True)]
-        cpu_ms = 1e3 * statistics.median(own) / len(images)
-        results.append(Contest(name, cpu_ms, statistics.median(ratios), min(ratios), max(ratios), right[name]))
+    for name, seconds_by_round in times.items():
+        ratios = [other / own for other, own in zip(reference, seconds_by_round, strict=True)]
+        cpu_ms = 1e3 * statistics.median(seconds_by_round) / len(images)
+        results.append(EngineSpeed(name, cpu_ms, statistics.median(ratios), min(ratios), max(ratios), accuracies[name]))
     return results
 
 
-def _coloured(image: Image) -> Image:
+def _as_rgb(image: Image) -> Image:
     return image if image.ndim == 3 else np.ascontiguousarray(np.repeat(image[:, :, None], 3, axis=2))
 
 
-def speed_table(speeds: Sequence[Speed], rate: float) -> str:
-    """The speeds as a Markdown table, with the share of the machine's matrix `rate` in GMAC/s that they reach."""
+def batches_table(speeds: Sequence[BatchSpeed], rate: float) -> str:
+    """Speeds as a Markdown table, with their share of the machine's matrix `rate` in GMAC/s."""
     lines = ["| width | batch | MMAC | p50 ms | p95 ms | images/s | of the matrix rate |"]
     lines.append("|---:|---:|---:|---:|---:|---:|---:|")
     for s in speeds:
@@ -191,8 +208,8 @@ def speed_table(speeds: Sequence[Speed], rate: float) -> str:
     return "\n".join(lines)
 
 
-def contest_table(results: Sequence[Contest]) -> str:
-    """The contest as a Markdown table."""
+def engines_table(results: Sequence[EngineSpeed]) -> str:
+    """Comparison of engines as a Markdown table."""
     lines = ["| engine | CPU ms an image | times as fast | right, % |", "|---|---:|---:|---:|"]
     for r in results:
         ratio = f"{r.ratio:.2f} ({r.least:.2f} to {r.most:.2f})"
@@ -200,8 +217,12 @@ def contest_table(results: Sequence[Contest]) -> str:
     return "\n".join(lines)
 
 
-def plot(speeds: Sequence[Speed], picture: Path) -> None:
-    """Draws images per second over the width, and over the batch size, into a PNG."""
+def plot_batches(speeds: Sequence[BatchSpeed], path: Path) -> None:
+    """Plot images per second over the width and over the batch size, into a PNG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -217,4 +238,4 @@ def plot(speeds: Sequence[Speed], picture: Path) -> None:
     right.set(xlabel="images in a batch")
     for axis in (left, right):
         axis.legend(fontsize=8)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(path, dpi=110)

@@ -1,15 +1,14 @@
-"""What is measured once after training, on lines in typefaces that it never saw: temperature and ranges.
+"""Calibration of a trained checkpoint: softmax temperature, and activation ranges for 8-bit integers.
 
-With the temperature, confidences mean what they say; with the ranges, the network runs in 8-bit integers.
-
-Temperature scaling after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), applied to the
-probability of the whole string, since that is what callers are told.
+Both are measured on rendered lines in typefaces that are kept out of training. Temperature scaling after
+Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), applied to the probability of the whole
+string, because that is the confidence in the results.
 """
 
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,77 +25,85 @@ from linewise.model.runtime.fused import fold_normalisation
 from linewise.model.runtime.quantised import Range, measure_ranges
 from linewise.model.synth.renderer import Sample
 
-# Where the temperature is looked for, in its logarithm: from a fifth to five times the network's own.
-LEAST, MOST = -math.log(5), math.log(5)
-# No network is made surer than it is by itself: real pictures lie further from what it has learnt than drawn ones, in
-# typefaces however new, and there it is right less often.
-LEAST_TEMPERATURE = 1.0
-STEPS = 16  # of the golden-section search: to a tenth of a percent
-BATCH = 256
+# Interval of the search for the natural logarithm of the temperature.
+LOG_TEMPERATURE_MIN, LOG_TEMPERATURE_MAX = -math.log(5), math.log(5)
+# Lower bound of a shipped temperature: confidences are never raised, because real images differ more from the
+# training data than rendered ones in new typefaces do, and accuracy on them is lower.
+MIN_TEMPERATURE = 1.0
+SEARCH_STEPS = 16  # of the golden-section search: a precision of 0.1 %
+BATCH_SAMPLES = 256
+MIN_PROBABILITY = 1e-6  # keeps the log-likelihood finite
 
 
 def fit_temperature(reader: Reader, samples: Sequence[Sample]) -> float:
-    """The temperature under which the reader's confidences are least surprised by which of its answers are right.
+    """Fit the softmax temperature that minimises the NLL of sequence correctness.
 
-    Surprise is the mean negative log-likelihood over rendered samples; its least is found by
-    golden-section search. What is read does not depend on the temperature, so the network runs once.
+    The texts do not depend on the temperature, so that the network runs only once.
 
     Raises:
         ValueError: no samples.
     """
     if not samples:
-        raise ValueError("a temperature cannot be fitted to no samples")
-    groups = _decoded(reader, samples)
+        raise ValueError("cannot fit a temperature: no samples")
+    groups = _decode(reader, samples)
+    log_temperature = _golden_section(
+        lambda value: negative_log_likelihood(groups, math.exp(value)), LOG_TEMPERATURE_MIN, LOG_TEMPERATURE_MAX
+    )
+    return math.exp(log_temperature)
+
+
+def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:
+    """Position of the minimum of a unimodal function between `low` and `high`."""
     ratio = (math.sqrt(5) - 1) / 2
-    low, high = LEAST, MOST
     left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = surprise(groups, math.exp(left)), surprise(groups, math.exp(right))
-    for _ in range(STEPS):
+    at_left, at_right = function(left), function(right)
+    for _ in range(SEARCH_STEPS):
         if at_left < at_right:
             high, right, at_right = right, left, at_left
             left = high - ratio * (high - low)
-            at_left = surprise(groups, math.exp(left))
+            at_left = function(left)
         else:
             low, left, at_left = left, right, at_right
             right = low + ratio * (high - low)
-            at_right = surprise(groups, math.exp(right))
-    return math.exp((low + high) / 2)
+            at_right = function(right)
+    return (low + high) / 2
 
 
 @dataclass(frozen=True)
-class Group:
-    """Logits `(B, T, C)` of samples with equally many frames, and which of them are read right."""
+class LogitsGroup:
+    """Logits `(B, T, C)` of samples with the same number of frames, and whether each is read correctly."""
 
     logits: torch.Tensor
-    right: list[bool]
+    is_correct: list[bool]
 
 
-def surprise(groups: Sequence[Group], temperature: float) -> float:
-    """Mean negative log-likelihood, in nats, of which answers are right, under confidences at a temperature."""
+def negative_log_likelihood(groups: Sequence[LogitsGroup], temperature: float) -> float:
+    """Mean negative log-likelihood, in nats, of sequence correctness under the confidences at a temperature."""
     total, count = 0.0, 0
     for group in groups:
-        for decoded, right in zip(ctc.greedy(group.logits, temperature), group.right, strict=True):
-            sure = min(max(decoded.confidence, 1e-6), 1 - 1e-6)
-            total -= math.log(sure if right else 1 - sure)
+        for decoded, is_correct in zip(ctc.greedy(group.logits, temperature), group.is_correct, strict=True):
+            confidence = min(max(decoded.confidence, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
+            total -= math.log(confidence if is_correct else 1 - confidence)
             count += 1
     return total / count
 
 
-def _decoded(reader: Reader, samples: Sequence[Sample]) -> list[Group]:
+def _decode(reader: Reader, samples: Sequence[Sample]) -> list[LogitsGroup]:
     charset = Charset(reader.config.alphabet)
     by_frames: defaultdict[int, list[tuple[torch.Tensor, bool]]] = defaultdict(list)
-    for first in range(0, len(samples), BATCH):
-        batch = samples[first : first + BATCH]
+    for first in range(0, len(samples), BATCH_SAMPLES):
+        batch = samples[first : first + BATCH_SAMPLES]
         for sample, logits in zip(batch, reader.logits([s.image for s in batch]), strict=True):
             (decoded,) = ctc.greedy(logits[None])
             by_frames[len(logits)].append((logits, charset.decode(decoded.ids).strip(" ") == sample.text))
     return [
-        Group(torch.stack([logits for logits, _ in rows]), [right for _, right in rows]) for rows in by_frames.values()
+        LogitsGroup(torch.stack([logits for logits, _ in rows]), [is_correct for _, is_correct in rows])
+        for rows in by_frames.values()
     ]
 
 
-def ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:
-    """What the tensors inside the network of a checkpoint span while it reads rendered samples.
+def activation_ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:
+    """Ranges of the activations inside a checkpoint's network on rendered samples.
 
     Raises:
         CheckpointError: `weights` cannot be used.
@@ -108,26 +115,31 @@ def ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:
         for _, window in windows(model.config, scale(model.config, sample.image)):
             by_width[window.shape[1]].append(window)
     batches = [
-        to_tensor(images[first : first + BATCH])
+        to_tensor(images[first : first + BATCH_SAMPLES])
         for images in by_width.values()
-        for first in range(0, len(images), BATCH)
+        for first in range(0, len(images), BATCH_SAMPLES)
     ]
     return measure_ranges(fold_normalisation(model), batches)
 
 
-def calibrated(weights: Path, temperature: float, spans: Sequence[Range], out: Path) -> None:
-    """Writes the checkpoint `weights` to `out` with another temperature and other ranges, and nothing else changed.
+def save_calibrated(weights: Path, temperature: float, ranges: Sequence[Range], out: Path) -> None:
+    """Copy the checkpoint `weights` to `out` with another temperature and other ranges.
 
     Raises:
         CheckpointError: `weights` cannot be used.
+        OSError: `out` cannot be written.
     """
     model, _ = load_model(weights)
-    model.config = dataclasses.replace(model.config, temperature=temperature, ranges=tuple(spans))
+    model.config = dataclasses.replace(model.config, temperature=temperature, ranges=tuple(ranges))
     save(model, out)
 
 
-def reliability_diagram(sets: dict[str, Sequence[tuple[float, bool]]], picture: Path) -> None:
-    """Draws, for each named set of `(confidence, right)` pairs, the share of right answers over the confidence."""
+def reliability_diagram(sets: dict[str, Sequence[tuple[float, bool]]], path: Path) -> None:
+    """Plot accuracy over confidence for each named set of `(confidence, is correct)` pairs, into a PNG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     columns = min(4, len(sets))
@@ -136,13 +148,14 @@ def reliability_diagram(sets: dict[str, Sequence[tuple[float, bool]]], picture: 
     axes: Any = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (name, pairs) in zip(axes.flat, sets.items(), strict=False):
-        bins = reliability(pairs)
+    for axis, (name, outcomes) in zip(axes.flat, sets.items(), strict=False):
+        bins = reliability(outcomes)
+        confidences = [b.confidence for b in bins]
         axis.set_axis_on()
         axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        axis.plot([b.confidence for b in bins], [b.right for b in bins], marker=".", linewidth=1)
-        axis.bar([b.confidence for b in bins], [b.answers / len(pairs) for b in bins], width=0.04, alpha=0.3)
+        axis.plot(confidences, [b.accuracy for b in bins], marker=".", linewidth=1)
+        axis.bar(confidences, [b.predictions / len(outcomes) for b in bins], width=0.04, alpha=0.3)
         axis.set_title(name, fontsize=9)
     figure.supxlabel("confidence (bars: share of the answers)", fontsize=9)
     figure.supylabel("right", fontsize=9)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(path, dpi=110)

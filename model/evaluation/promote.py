@@ -1,4 +1,4 @@
-"""Whether new weights may take the place of the shipped ones: only if they are better, set by set weighed."""
+"""Promotion of a checkpoint: it replaces another one only if its mean score is higher."""
 
 import os
 import shutil
@@ -6,33 +6,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linewise.model.evaluation.recognition import SetResult, own_metric
+from linewise.model.evaluation.datasets import dataset_metric
+from linewise.model.evaluation.metrics import Metric
+from linewise.model.evaluation.recognition import DatasetResult
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A set's score under the old weights and under the new ones, from 0 to 100."""
+    """Scores of a dataset with the old and the new checkpoint, from 0 to 100."""
 
     name: str
     old: float
     new: float
 
 
-def score(result: SetResult) -> float:
-    """One number for a set, from 0 to 100: its own metric; of lines, the mean of that and of the right characters.
+def score(result: DatasetResult) -> float:
+    """Score of a dataset from 0 to 100: its own metric, for EXACT averaged with the character accuracy.
 
-    Whole lines are right so seldom that their share alone would not see a network learn.
+    Whole lines are right so rarely that their share alone shows little of a network's progress.
     """
-    if own_metric(result.name) == "exact":
-        return (result.exact + max(0.0, 100 - result.cer)) / 2
-    return result.folded if own_metric(result.name) == "folded" else result.ci
+    match dataset_metric(result.name):
+        case Metric.EXACT:
+            return (result.exact + max(0.0, 100 - result.cer)) / 2
+        case Metric.FOLDED:
+            return result.folded
+        case Metric.CASE_INSENSITIVE:
+            return result.ci
 
 
-def compare(old: Sequence[SetResult], new: Sequence[SetResult]) -> list[Comparison]:
-    """The scores of the same sets side by side.
+def compare(old: Sequence[DatasetResult], new: Sequence[DatasetResult]) -> list[Comparison]:
+    """Pair the scores of the same datasets.
 
     Raises:
-        ValueError: not the same sets in the same order.
+        ValueError: not the same datasets in the same order.
     """
     if [result.name for result in old] != [result.name for result in new]:
         raise ValueError("old and new weights were measured on different sets")
@@ -40,19 +46,19 @@ def compare(old: Sequence[SetResult], new: Sequence[SetResult]) -> list[Comparis
 
 
 def is_better(comparisons: Sequence[Comparison]) -> bool:
-    """Whether the scores rise in sum, each set counting the same."""
-    return sum(one.new - one.old for one in comparisons) > 0
+    """Whether the sum of the scores rises; each dataset has the same weight."""
+    return sum(comparison.new - comparison.old for comparison in comparisons) > 0
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
-    """The comparison as a Markdown table with the mean of all sets in its last row."""
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """Comparisons as a Markdown table, with their mean in the last row."""
     rows = [*comparisons, _mean(comparisons)] if comparisons else []
     lines = ["| set | old | new | difference |", "|---|---:|---:|---:|"]
     return "\n".join([*lines, *(f"| {r.name} | {r.old:.2f} | {r.new:.2f} | {r.new - r.old:+.2f} |" for r in rows)])
 
 
-def replace(shipped: Path, new: Path) -> None:
-    """Puts the file `new` in the place of `shipped`, in one step."""
+def replace_checkpoint(shipped: Path, new: Path) -> None:
+    """Replace the file `shipped` by a copy of `new`, atomically."""
     part = shipped.with_suffix(".part")
     shutil.copyfile(new, part)
     os.replace(part, shipped)

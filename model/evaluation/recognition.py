@@ -1,4 +1,4 @@
-"""Labelled folders to a table of accuracies, and to a sheet of the surest wrong answers."""
+"""Evaluation of line recognition on labelled folders, and reports of its results."""
 
 import base64
 import html
@@ -8,75 +8,54 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from linewise.model.evaluation import metrics
+from linewise.model.evaluation.datasets import DatasetError, LabelledImage, dataset_metric, open_image, read_labels
+from linewise.model.evaluation.metrics import Metric, character_error_rate, expected_calibration_error, fold_quotes
 from linewise.model.recognition.augmented_views import seen
 from linewise.model.recognition.preprocess import Image as Pixels
 from linewise.model.recognition.preprocess import turned
 from linewise.model.recognition.results import Reading
 
-Metric = Literal["folded", "ci", "exact"]
-
-LABELS = "labels.tsv"
-BATCH = 256  # images in memory at once, and enough of each width to fill a forward pass
-
-AGREES: dict[Metric, Callable[[str, str], bool]] = {
-    "folded": metrics.folded,
-    "ci": metrics.case_insensitive,
-    "exact": metrics.exact,
-}
+BATCH_IMAGES = 256  # in memory at once; enough of each width to fill a forward pass
 
 
 class LineReader(Protocol):
-    """What is measured: `model.Reader`, or anything that reads as it does."""
+    """Interface of `model.Reader` that the evaluation uses."""
 
     def read(self, images: Sequence[Pixels]) -> list[Reading]:
-        """The reading of each image, in order."""
+        """Read each image, in order."""
 
     def probabilities(self, images: Sequence[Pixels], texts: Sequence[str], *, ignore_case: bool) -> list[float]:
-        """How probable it is that each image says its text."""
-
-
-class DatasetError(ValueError):
-    """A folder cannot be evaluated; the message is one line that says why."""
+        """Probability in [0, 1] of each text, given its image."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One labelled image."""
+class Prediction:
+    """Text read in a sample, and its confidence in [0, 1].
 
-    path: Path
-    label: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was read in a sample, and how surely, in [0, 1].
-
-    Where case does not count, the confidence is that of the text in any case.
+    Where the dataset's metric ignores case, so does the confidence.
     """
 
-    sample: Sample
+    sample: LabelledImage
     text: str
     confidence: float
 
 
 @dataclass(frozen=True)
-class SetResult:
-    """The figures of one folder: `folded`, `ci`, `exact` and `cer` are percentages, time is in seconds.
+class DatasetResult:
+    """Accuracy and speed on one folder: `folded`, `ci`, `exact`, `cer` and `ece` are percentages.
 
-    `cer` counts case and spaces, and typographic quotes, apostrophes and dashes as their ASCII
-    forms on both sides. Where labels are in upper case whatever the picture shows, `ci` is the
-    column to look at. `ece` is the expected calibration error of the confidences, in percent, taking
-    the set's own metric for right; where that ignores case, a doubt between C and c is none.
-    `images_per_s` counts the reader's work on decoded images only.
+    `cer` counts case and spaces, and typographic quotes, apostrophes and dashes as their ASCII forms on
+    both sides. `ci` is the metric to compare where all labels are in upper case. `ece` is the expected
+    calibration error of the confidences, under the dataset's own metric. `images_per_s` counts the
+    reader's time only, on decoded images.
     """
 
     name: str
@@ -87,124 +66,93 @@ class SetResult:
     cer: float
     ece: float
     images_per_s: float
-    answers: tuple[Answer, ...]
-
-
-def read_labels(folder: str | os.PathLike[str]) -> list[Sample]:
-    """The samples of a folder whose `labels.tsv` holds lines of image path, tab, text, in UTF-8.
-
-    Raises:
-        DatasetError: there is no such file, it is empty, or a line has no tab.
-    """
-    folder = Path(folder)
-    try:
-        lines = (folder / LABELS).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{folder}: no readable {LABELS}") from error
-    samples = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        name, tab, label = line.rstrip("\r").partition("\t")
-        if not tab:
-            raise DatasetError(f"{folder / LABELS}, line {number}: no tab between image and text")
-        samples.append(Sample(folder / name, label))
-    if not samples:
-        raise DatasetError(f"{folder / LABELS} is empty")
-    return samples
-
-
-def open_image(path: Path) -> Pixels:
-    """An image file as an upright uint8 array, `(H, W)` if it is grey, else RGB `(H, W, 3)`.
-
-    Raises:
-        DatasetError: missing, or not an image.
-    """
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            return np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGB"), np.uint8)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be opened as an image") from error
+    predictions: tuple[Prediction, ...]
 
 
 def evaluate(
     reader: LineReader,
     folder: str | os.PathLike[str],
     limit: int | None = None,
-    advance: Callable[[int], None] = lambda images: None,
-) -> SetResult:
-    """Read the labelled images of a folder, the first `limit` of them, and count what is right.
+    on_progress: Callable[[int], object] = lambda images: None,
+) -> DatasetResult:
+    """Read the labelled images of a folder, or the first `limit` of them, and score the readings.
 
-    `advance` is called with the number of images after each batch.
+    `on_progress` is called with the number of images after each batch.
 
     Raises:
         DatasetError: the folder has no usable labels, or an image cannot be opened.
     """
     samples, name = read_labels(folder)[:limit], Path(folder).resolve().name
-    answers: list[Answer] = []
+    predictions: list[Prediction] = []
     seconds = 0.0
-    for first in range(0, len(samples), BATCH):
-        batch = samples[first : first + BATCH]
+    for first in range(0, len(samples), BATCH_IMAGES):
+        batch = samples[first : first + BATCH_IMAGES]
         images = [open_image(sample.path) for sample in batch]
         started = time.perf_counter()
         readings = reader.read(images)
         seconds += time.perf_counter() - started
-        sure = [reading.confidence for reading in readings]
-        if own_metric(name) != "exact":
-            views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
-            texts = [reading.text for reading in readings]
-            exactly = reader.probabilities(views, texts, ignore_case=False)
-            anyhow = reader.probabilities(views, texts, ignore_case=True)
-            # The confidence may have come of several looks: what case adds to it is what it adds in the last one.
-            sure = [min(1.0, c * a / max(e, 1e-30)) for c, a, e in zip(sure, anyhow, exactly, strict=True)]
-        answers += (Answer(s, r.text, c) for s, r, c in zip(batch, readings, sure, strict=True))
-        advance(len(batch))
-    return summarise(name, answers, seconds)
+        if dataset_metric(name) is Metric.EXACT:
+            confidences = [reading.confidence for reading in readings]
+        else:
+            confidences = _confidences_ignoring_case(reader, images, readings)
+        predictions += (Prediction(s, r.text, c) for s, r, c in zip(batch, readings, confidences, strict=True))
+        on_progress(len(batch))
+    return summarise(name, predictions, seconds)
 
 
-def summarise(name: str, answers: Sequence[Answer], seconds: float) -> SetResult:
-    """The figures of answers that took `seconds` to read."""
-    pairs = [(answer.sample.label, answer.text) for answer in answers]
+def _confidences_ignoring_case(
+    reader: LineReader, images: Sequence[Pixels], readings: Sequence[Reading]
+) -> list[float]:
+    """Probability in [0, 1] that each reading is right in any case.
 
-    def share(metric: Metric) -> float:
-        return 100 * sum(AGREES[metric](label, text) for label, text in pairs) / max(1, len(pairs))
+    A confidence may combine several views of an image. The ratio by which ignoring case raises it is taken
+    from the view that supports the text most.
+    """
+    views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
+    texts = [reading.text for reading in readings]
+    cased = reader.probabilities(views, texts, ignore_case=False)
+    caseless = reader.probabilities(views, texts, ignore_case=True)
+    return [
+        min(1.0, reading.confidence * any_case / max(this_case, 1e-30))
+        for reading, any_case, this_case in zip(readings, caseless, cased, strict=True)
+    ]
 
-    return SetResult(
+
+def summarise(name: str, predictions: Sequence[Prediction], seconds: float) -> DatasetResult:
+    """Score the predictions of a dataset that took `seconds` to read."""
+    pairs = [(prediction.sample.label, prediction.text) for prediction in predictions]
+
+    def accuracy(metric: Metric) -> float:
+        return 100 * sum(metric.agrees(label, text) for label, text in pairs) / max(1, len(pairs))
+
+    return DatasetResult(
         name,
         len(pairs),
-        share("folded"),
-        share("ci"),
-        share("exact"),
-        100 * metrics.character_error_rate(pairs),
-        100 * metrics.expected_calibration_error(outcomes(name, answers)),
+        accuracy(Metric.FOLDED),
+        accuracy(Metric.CASE_INSENSITIVE),
+        accuracy(Metric.EXACT),
+        100 * character_error_rate(pairs),
+        100 * expected_calibration_error(confidence_outcomes(name, predictions)),
         len(pairs) / max(seconds, 1e-9),
-        tuple(answers),
+        tuple(predictions),
     )
 
 
-def own_metric(name: str) -> Metric:
-    """What counts as right in a set of this name, as its publishers count: `folded` for scenes, `ci` for receipts."""
-    if name.startswith(("scene", "digits")):
-        return "folded"
-    return "ci" if name.startswith("receipt") else "exact"
-
-
-def outcomes(name: str, answers: Iterable[Answer]) -> list[tuple[float, bool]]:
-    """Confidence and whether it was right, by the set's own metric, of each answer.
+def confidence_outcomes(name: str, predictions: Iterable[Prediction]) -> list[tuple[float, bool]]:
+    """Confidence of each prediction, and whether it is correct by the dataset's own metric.
 
     Quotes and dashes count as their ASCII forms, as in `cer`.
     """
-    agrees = AGREES[own_metric(name)]
-    return [(a.confidence, agrees(metrics.fold_quotes(a.sample.label), metrics.fold_quotes(a.text))) for a in answers]
+    metric = dataset_metric(name)
+    return [(p.confidence, metric.agrees(fold_quotes(p.sample.label), fold_quotes(p.text))) for p in predictions]
 
 
 def evaluate_all(
     reader: LineReader, folders: Iterable[str], limit: int | None = None
-) -> tuple[list[SetResult], list[str]]:
-    """The results of those folders that can be evaluated, and one line for each that cannot.
+) -> tuple[list[DatasetResult], list[str]]:
+    """Evaluate each folder; returns the results, and one line for each folder that cannot be evaluated.
 
-    Shows its progress on standard error where someone can see it.
+    A progress bar appears on standard error if it is a terminal.
     """
     results, problems = [], []
     console = Console(stderr=True)
@@ -213,14 +161,14 @@ def evaluate_all(
             try:
                 total = len(read_labels(folder)[:limit])
                 task = bar.add_task(Path(folder).name, total=total)
-                results.append(evaluate(reader, folder, limit, lambda n, task=task: bar.advance(task, n)))  # type: ignore[misc]
+                results.append(evaluate(reader, folder, limit, partial(bar.advance, task)))
             except DatasetError as error:
                 problems.append(str(error))
     return results, problems
 
 
-def markdown(results: Iterable[SetResult]) -> str:
-    """The results as one Markdown table, percentages with one decimal, the error rate with two."""
+def results_markdown(results: Iterable[DatasetResult]) -> str:
+    """Results as one Markdown table: percentages with one decimal, the error rate with two."""
     lines = [
         "| set | images | folded | case-insensitive | exact | CER | ECE | images/s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -233,8 +181,8 @@ def markdown(results: Iterable[SetResult]) -> str:
     return "\n".join(lines)
 
 
-def as_json(results: Iterable[SetResult]) -> str:
-    """The results as a JSON list of objects, percentages from 0 to 100."""
+def results_json(results: Iterable[DatasetResult]) -> str:
+    """Results as a JSON list of objects, percentages from 0 to 100."""
     rows = [
         {
             "set": r.name,
@@ -251,14 +199,18 @@ def as_json(results: Iterable[SetResult]) -> str:
     return json.dumps(rows, indent=2) + "\n"
 
 
-def surest_errors(results: Iterable[SetResult], metric: Metric, count: int) -> list[Answer]:
-    """The `count` answers that are wrong by `metric` and were given with the most confidence, surest first."""
-    wrong = (a for r in results for a in r.answers if not AGREES[metric](a.sample.label, a.text))
-    return sorted(wrong, key=lambda answer: -answer.confidence)[:count]
+def most_confident_errors(results: Iterable[DatasetResult], metric: Metric, count: int) -> list[Prediction]:
+    """The `count` predictions of highest confidence that are wrong by `metric`, highest first."""
+    errors = (p for r in results for p in r.predictions if not metric.agrees(p.sample.label, p.text))
+    return sorted(errors, key=lambda prediction: -prediction.confidence)[:count]
 
 
-def error_sheet(errors: Iterable[Answer]) -> str:
-    """A web page that needs no other file: each picture beside its label and its reading."""
+def error_sheet(errors: Iterable[Prediction]) -> str:
+    """Self-contained HTML page with each image, its label and its reading.
+
+    Raises:
+        DatasetError: an image cannot be opened.
+    """
     rows = "\n".join(
         f"<tr><td><img src='{_data_uri(e.sample.path)}' alt=''></td><td>{html.escape(e.sample.label)}<br>"
         f"<b>{html.escape(e.text) or '(nothing)'}</b></td><td>{e.confidence:.3f}</td>"
@@ -275,7 +227,7 @@ def error_sheet(errors: Iterable[Answer]) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    """The picture as PNG inside an address, whatever format its file has."""
+    """The image as a PNG data URI, whatever the format of the file."""
     buffer = io.BytesIO()
     Image.fromarray(open_image(path)).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

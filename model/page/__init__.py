@@ -1,1 +1,1 @@
-"""From a picture of a page to its lines in reading order. May import `model.recognition` and what lies below it."""
+"""Page reading: line detection, recognition of the lines, reading order. Import its names from `linewise.model`."""

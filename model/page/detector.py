@@ -1,9 +1,9 @@
-"""The network that finds lines on a page: for every fourth pixel, how probably it lies in the kernel of a line.
+"""Line detector: a map of kernel probabilities, one cell for each 4 x 4 pixels of a page.
 
 After Liao et al., "Real-time Scene Text Detection with Differentiable Binarization" (AAAI 2020). A
-kernel is a line shrunk on all sides, so that neighbours stay apart. A second map holds the threshold
-at which the kernels' rims fall; training sees the two through a steep sigmoid of their difference,
-reading needs the first alone.
+kernel is a line shrunk on all sides, so that adjacent lines stay apart. A second map holds the
+binarisation threshold at each cell. Training compares the two through a steep sigmoid of their
+difference; inference uses the kernels only.
 """
 
 import dataclasses
@@ -20,15 +20,19 @@ from torch import nn
 from linewise.model.network.checkpoint import CheckpointError, read_checkpoint
 from linewise.model.network.crnn import ResidualBlock
 
-MULTIPLE = 32  # of which a page's sides must be multiples, the stride of the coarsest features
+SIDE_MULTIPLE_PX = 32  # a page's sides must be multiples of the stride of the coarsest features
 
-# The package `weights` is installed beside the package `model`, and stands beside it in the repository.
+# `weights` lies beside `model`, both in the repository and installed.
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "weights" / "linewise-page.safetensors"
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """Shape of the network: `channels` and `blocks` of the stages at stride 4, 8, 16 and 32, `neck` of their sum."""
+    """Shape of the network.
+
+    `channels` and `blocks` are those of the four stages, at strides 4, 8, 16 and 32. `stem` and `neck` are
+    the channels before the stages and of the feature pyramid.
+    """
 
     stem: int = 16
     channels: tuple[int, ...] = (24, 48, 96, 128)
@@ -37,28 +41,28 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         if len(self.channels) != 4 or len(self.blocks) != 4:
-            raise ValueError("channels and blocks must name four stages")
+            raise ValueError("channels and blocks must each have four entries, one for each stage")
 
     def to_json(self) -> str:
-        """The configuration as one line of JSON."""
+        """Serialise the configuration to one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "DetectorConfig":
-        """The configuration that `to_json` wrote.
+        """Parse a configuration written by `to_json`.
 
         Raises:
-            ValueError: not JSON, or not the fields of a detector.
+            ValueError: not JSON, or not the fields of a detector's configuration.
         """
         fields: Any = json.loads(text)
         if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(cls)}:
-            raise ValueError("the configuration is not a detector's")
+            raise ValueError("the configuration is not that of a line detector")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
 
 class Detector(nn.Module):
-    """A residual network with a feature pyramid (Lin et al., 2017) that ends at stride 4."""
+    """Residual network with a feature pyramid (Lin et al., 2017) whose output has stride 4."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -66,11 +70,11 @@ class Detector(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(1, config.stem, 3, 2, 1, bias=False), nn.BatchNorm2d(config.stem), nn.ReLU()
         )
-        stages, width = [], config.stem
+        stages, input_channels = [], config.stem
         for channels, blocks in zip(config.channels, config.blocks, strict=True):
-            further = (ResidualBlock(channels, channels, (1, 1)) for _ in range(blocks - 1))
-            stages.append(nn.Sequential(ResidualBlock(width, channels, (2, 2)), *further))
-            width = channels
+            more_blocks = (ResidualBlock(channels, channels, (1, 1)) for _ in range(blocks - 1))
+            stages.append(nn.Sequential(ResidualBlock(input_channels, channels, (2, 2)), *more_blocks))
+            input_channels = channels
         self.stages = nn.ModuleList(stages)
         self.laterals = nn.ModuleList(nn.Conv2d(channels, config.neck, 1) for channels in config.channels)
         self.smooth = nn.Sequential(
@@ -79,9 +83,10 @@ class Detector(nn.Module):
         self.head = nn.Conv2d(config.neck, 2, 3, 1, 1)
 
     def forward(self, pages: torch.Tensor) -> torch.Tensor:
-        """Pages `(B, 1, H, W)`, mean 0 and spread 1, sides multiples of 32 -> logits `(B, 2, H / 4, W / 4)`.
+        """Compute logits `(B, 2, H / 4, W / 4)` of pages `(B, 1, H, W)`.
 
-        The first channel is the kernel, the second the threshold.
+        Pages are float, of mean 0 and standard deviation 1, with sides that are multiples of 32. The first
+        channel of the logits is the kernel, the second the threshold.
         """
         x = self.stem(pages)
         features = []
@@ -96,15 +101,15 @@ class Detector(nn.Module):
 
 
 def load_detector(path: str | os.PathLike[str] | None = None) -> tuple[Detector, str]:
-    """The detector of a file, by default the shipped one, in evaluation mode and float32, and its revision.
+    """Load a detector, by default the shipped one, in evaluation mode and float32, with its revision.
 
     Raises:
-        CheckpointError: missing, damaged, or not a detector's.
+        CheckpointError: missing, damaged, or not a detector's checkpoint.
     """
     text, tensors, revision = read_checkpoint(path or DEFAULT_PATH)
     try:
         detector = Detector(DetectorConfig.from_json(text))
         detector.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path or DEFAULT_PATH} does not hold a detector of lines") from error
+        raise CheckpointError(f"{path or DEFAULT_PATH} is not the checkpoint of a line detector") from error
     return detector.eval(), revision

@@ -1,125 +1,101 @@
-"""What a page says, and the steps to it: where lines are looked for, which pictures are read, how they are ordered.
+"""Steps of page reading: line detection, orientation, crops to recognise, reading order.
 
-Nothing here needs the networks themselves: they may be in another process.
+Independent of the networks, which may run in another process.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from linewise.model.page.postprocess import FoundLine, Quad, picture, size, span
+from linewise.model.page.geometry import Quad, crop_line, quad_size
 from linewise.model.page.reading_order import reading_order
+from linewise.model.page.results import FoundLine, PageLine, PageReading
 from linewise.model.recognition.preprocess import Image, grey, turned
-from linewise.model.recognition.results import Character, Reading
+from linewise.model.recognition.results import Reading
 
-# The shorter side of a page, in pixels, above which it is made smaller before its lines are looked
-# for: 200 dpi of a sheet of A4 become 140, at which small print is still 10 pixels high.
-SHORTER = 1152
+# Larger pages are shrunk to this shorter side before detection: a sheet of A4 at 200 dpi becomes one at
+# 140 dpi, at which small print is still 10 pixels high.
+DETECTION_SHORT_SIDE_PX = 1152
 
-# Median height of the lines found, in pixels of the smaller page, below which they were too small to be
-# told apart, and the shorter side at which they are looked for once more.
-SMALL, FINER = 12, 2 * SHORTER
+# Lines with a lower median height in the shrunk page merge into each other: they are detected again at the
+# fine size.
+SMALL_LINE_HEIGHT_PX = 12
+FINE_DETECTION_SHORT_SIDE_PX = 2 * DETECTION_SHORT_SIDE_PX
 
-# Lines whose readings tell whether a page stands on its head, and the mean confidence above which
-# nobody needs to ask.
-ASKED, UPRIGHT = 8, 0.5
+# Longest lines of which the readings show whether a page is upside down, and their mean confidence from
+# which it is upright without a second reading.
+ORIENTATION_MAX_LINES = 8
+UPRIGHT_MIN_CONFIDENCE = 0.5
 
-
-@dataclass(frozen=True)
-class PageLine:
-    """A line of a page: what was read, where, and in which row of the page.
-
-    `quad` are its corners `(4, 2)` in pixels of the upright page, clockwise from where its text begins
-    on top. Lines of one `row` stand side by side, as the cells of a table do.
-    """
-
-    reading: Reading
-    quad: Quad
-    row: int
-
-    def place(self, character: Character) -> Quad:
-        """The corners `(4, 2)` of one of its characters, in pixels as `quad`."""
-        return span(self.quad, character.start, character.end, self.reading.turn)
-
-
-@dataclass(frozen=True)
-class PageReading:
-    """What a page says, in reading order. `turn` is the clockwise turn in degrees that made the page upright."""
-
-    lines: tuple[PageLine, ...]
-    turn: int = 0
-
-    @property
-    def text(self) -> str:
-        """The lines in reading order, each on a line of its own."""
-        return "\n".join(line.reading.text for line in self.lines)
-
-
-# Asks for the readings of pictures of lines, any number of times, and ends with the page's.
+# Yields crops of lines, any number of times, and is sent their readings; returns the page's reading.
 PageSteps = Generator[list[Image], Sequence[Reading], PageReading]
 
 
 class Pages:
-    """Finds the lines of pages and orders them; who finds and who reads is the caller's affair."""
+    """Detection and ordering of a page's lines, with the networks given by the caller."""
 
     def __init__(self, detect: Callable[[Image], list[FoundLine]]) -> None:
-        """`detect` finds the lines of a uint8 grey page `(H, W)`, in its pixels, in no order."""
+        """`detect` returns the lines of a uint8 grey page `(H, W)`, in its pixels, in no order."""
         self._detect = detect
 
     def find(self, page: Image) -> list[FoundLine]:
-        """The lines of a uint8 page, `(H, W)` grey or `(H, W, 3)` RGB, in pixels of it, in no order.
+        """Detect the lines of a uint8 page, `(H, W)` grey or `(H, W, 3)` RGB, in its pixels, in no order.
 
         Raises:
             ValueError: an array of another type or shape, or an empty one.
         """
         plain = grey(page)
-        scale = min(1.0, SHORTER / min(plain.shape))
-        found = self._find(plain, scale)
-        if scale < 1 and found and float(np.median([min(size(f.quad)) for f in found])) * scale < SMALL:
-            found = self._find(plain, min(1.0, FINER / min(plain.shape)))
-        return found
+        scale = min(1.0, DETECTION_SHORT_SIDE_PX / min(plain.shape))
+        lines = self._detect_at(plain, scale)
+        if scale < 1 and lines:
+            line_height = float(np.median([min(quad_size(line.quad)) for line in lines]))
+            if line_height * scale < SMALL_LINE_HEIGHT_PX:
+                return self._detect_at(plain, min(1.0, FINE_DETECTION_SHORT_SIDE_PX / min(plain.shape)))
+        return lines
 
-    def _find(self, plain: Image, scale: float) -> list[FoundLine]:
-        """The lines of a grey page, in its pixels, looked for in a copy `scale` times its size."""
+    def _detect_at(self, plain: Image, scale: float) -> list[FoundLine]:
+        """Detect the lines of a grey page in a copy of `scale` times its size; corners in the page's pixels."""
         if scale < 1:
             plain = np.asarray(cv2.resize(plain, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        found = self._detect(plain)
-        return [FoundLine(np.asarray((f.quad + 0.5) / scale - 0.5, np.float32), f.score) for f in found]
+        return [
+            FoundLine(np.asarray((line.quad + 0.5) / scale - 0.5, np.float32), line.score)
+            for line in self._detect(plain)
+        ]
 
     def steps(self, page: Image, found: Sequence[FoundLine] | None = None) -> PageSteps:
-        """As `read`, for callers who have lines read elsewhere: yields pictures of lines, and is sent their readings.
+        """Read a page whose lines are recognised by the caller.
 
-        `found` are the lines where the caller has looked for them already.
+        The generator yields crops of lines and is sent their readings. `found` are the lines of the page
+        where `find` has already run.
         """
-        quads = [one.quad for one in (self.find(page) if found is None else found)]
+        quads = [line.quad for line in (self.find(page) if found is None else found)]
         turn = 0
-        if _on_side(quads):  # and looked at again: the detector knows lines that lie best
+        if _is_on_side(quads):  # detected again, because the detector is better at horizontal lines
             page, turn = turned(page, 90), 90
-            quads = [one.quad for one in self.find(page)]
-        readings = yield [picture(page, quad) for quad in quads]
-        longest = sorted(range(len(quads)), key=lambda i: -size(quads[i])[0])[:ASKED]
-        sure = sum(readings[i].confidence for i in longest)
-        if sure < UPRIGHT * len(longest):
-            inverted = yield [turned(picture(page, quads[i]), 180) for i in longest]
-            if sum(reading.confidence for reading in inverted) > sure:
-                last = np.array(page.shape[1::-1], np.float32) - 1
-                quads = [np.roll(last - quad, 2, 0) for quad in quads]
+            quads = [line.quad for line in self.find(page)]
+        readings = yield [crop_line(page, quad) for quad in quads]
+        longest = sorted(range(len(quads)), key=lambda i: -quad_size(quads[i])[0])[:ORIENTATION_MAX_LINES]
+        confidence = sum(readings[i].confidence for i in longest)
+        if confidence < UPRIGHT_MIN_CONFIDENCE * len(longest):
+            inverted = yield [turned(crop_line(page, quads[i]), 180) for i in longest]
+            if sum(reading.confidence for reading in inverted) > confidence:
+                last_pixel = np.array(page.shape[1::-1], np.float32) - 1
+                quads = [np.roll(last_pixel - quad, 2, 0) for quad in quads]
                 page, turn = turned(page, 180), turn + 180
-                readings = yield [picture(page, quad) for quad in quads]
-        rows = reading_order([quad for quad, reading in zip(quads, readings, strict=True) if reading.text])
-        kept = [i for i, reading in enumerate(readings) if reading.text]
-        lines = [
-            PageLine(readings[kept[index]], quads[kept[index]], number)
-            for number, row in enumerate(rows)
-            for index in row
-        ]
-        return PageReading(tuple(lines), turn)
+                readings = yield [crop_line(page, quad) for quad in quads]
+        return PageReading(_ordered_lines(quads, readings), turn)
 
 
-def _on_side(quads: Sequence[Quad]) -> bool:
-    """Whether most of the text runs up or down."""
-    sizes = [size(quad) for quad in quads]
-    upright = sum(width for width, height in sizes if width >= 2 * height)
-    return sum(height for width, height in sizes if height >= 2 * width) > upright
+def _ordered_lines(quads: Sequence[Quad], readings: Sequence[Reading]) -> tuple[PageLine, ...]:
+    """The lines that have text, in reading order."""
+    lines = [(reading, quad) for quad, reading in zip(quads, readings, strict=True) if reading.text]
+    rows = reading_order([quad for _, quad in lines])
+    return tuple(PageLine(*lines[index], number) for number, row in enumerate(rows) for index in row)
+
+
+def _is_on_side(quads: Sequence[Quad]) -> bool:
+    """Whether most of the text runs up or down, by the lengths of the lines."""
+    sizes = [quad_size(quad) for quad in quads]
+    horizontal = sum(width for width, height in sizes if width >= 2 * height)
+    return sum(height for width, height in sizes if height >= 2 * width) > horizontal

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from linewise.model.page.postprocess import SHRINK, STRIDE, Quad, kernel, size
+from linewise.model.page.geometry import KERNEL_SHRINK_RATIO, Quad, kernel_quad, quad_size
+from linewise.model.page.postprocess import MAP_STRIDE_PX
 
 Plane = NDArray[np.uint8]
 
@@ -34,18 +35,18 @@ class Targets:
 
 def targets(quads: Sequence[Quad], height: int, width: int) -> Targets:
     """The maps of a page of `height` x `width` pixels whose lines have these corners."""
-    shape = (height // STRIDE, width // STRIDE)
+    shape = (height // MAP_STRIDE_PX, width // MAP_STRIDE_PX)
     # Painted in pixels and averaged over cells, for OpenCV fills whatever an outline touches; of pixels,
     # it fills half a one too much.
     painted, counts = np.zeros((height, width), np.uint8), np.full(shape, 255, np.uint8)
     closeness = np.zeros(shape, np.float32)
     for quad in map(_widened, quads):
-        shorter = min(size(quad))
-        if size(quad)[1] < SMALLEST:
+        shorter = min(quad_size(quad))
+        if quad_size(quad)[1] < SMALLEST:
             cv2.fillConvexPoly(counts, _fixed(_cells(quad)), 0, shift=FRACTION)
             continue
-        cv2.fillConvexPoly(painted, _fixed(kernel(quad, 0.5)), 255, cv2.LINE_8, FRACTION)
-        _raise(closeness, _cells(quad), max(1.0, SHRINK * shorter / STRIDE))
+        cv2.fillConvexPoly(painted, _fixed(kernel_quad(quad, 0.5)), 255, cv2.LINE_8, FRACTION)
+        _raise(closeness, _cells(quad), max(1.0, KERNEL_SHRINK_RATIO * shorter / MAP_STRIDE_PX))
     kernels = np.asarray(cv2.resize(painted, shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     near = np.asarray((closeness > 0) * np.uint8(255), np.uint8)
     return Targets(kernels, np.asarray(255 * (0.3 + 0.4 * closeness), np.uint8), near, counts)
@@ -53,7 +54,7 @@ def targets(quads: Sequence[Quad], height: int, width: int) -> Targets:
 
 def _widened(quad: Quad) -> Quad:
     """The corners of a line at least `NARROWEST` times as wide as high, on its own middle."""
-    width, height = size(quad)
+    width, height = quad_size(quad)
     if width >= NARROWEST * height:
         return quad
     across = (quad[1] - quad[0]) / max(width, 1e-3) * (NARROWEST * height - width) / 2
@@ -62,7 +63,7 @@ def _widened(quad: Quad) -> Quad:
 
 def _cells(quad: Quad) -> Quad:
     """Corners in pixels as corners in cells, both counted from the middle of the first."""
-    return np.asarray((quad + 0.5) / STRIDE - 0.5, np.float32)
+    return np.asarray((quad + 0.5) / MAP_STRIDE_PX - 0.5, np.float32)
 
 
 def _fixed(cells: Quad) -> NDArray[np.int32]:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from linewise.model.network.checkpoint import save
 from linewise.model.page.detector import Detector, DetectorConfig
-from linewise.model.page.postprocess import size
+from linewise.model.page.geometry import quad_size
 from linewise.model.recognition.preprocess import to_tensor
 from linewise.model.synth.background import Grey
 from linewise.model.synth.pages.page_layout import Page, Pages
@@ -68,7 +68,7 @@ class Window:
 
 def window(random: Random, page: Page) -> Window:
     """A piece of a page at a scale at which its lines are 9 to 48 pixels high, sometimes on its side."""
-    height = float(np.median([min(size(line.quad)) for line in page.lines])) if page.lines else 20.0
+    height = float(np.median([min(quad_size(line.quad)) for line in page.lines])) if page.lines else 20.0
     scale = math.exp(random.uniform(math.log(9), math.log(48))) / max(height, 1.0)
     scale = min(max(scale, 0.3), 2.0, 4096 / max(page.image.shape))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from linewise.model.evaluation.recognition import evaluate, own_metric
+from linewise.model.evaluation.datasets import dataset_metric
+from linewise.model.evaluation.recognition import evaluate
 from linewise.model.network.charset import Charset
 from linewise.model.network.checkpoint import load_model, save
 from linewise.model.network.config import ModelConfig
@@ -277,7 +278,7 @@ def curve(log: Path, picture: Path) -> None:
     scores: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
         for name, score in entry.get("validation", {}).items():
-            kind = own_metric(name)
+            kind = dataset_metric(name)
             scores.setdefault(f"{name} ({kind})", []).append((entry["used"], score[kind]))
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)

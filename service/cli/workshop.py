@@ -9,23 +9,15 @@ import importlib.util
 import json
 import os
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from linewise.model.evaluation.metrics import Metric
 from linewise.service.cli.common import DeviceOption, WeightsOption, fail, open_reader, print_error, settings_from
 
 SHEET = 400  # samples that still fit on a sheet
-
-
-class Metric(StrEnum):
-    """What may differ between a label and a right answer: punctuation and case, case, nothing."""
-
-    FOLDED = "folded"
-    CASE_INSENSITIVE = "ci"
-    EXACT = "exact"
 
 
 def evaluate(
@@ -42,14 +34,14 @@ def evaluate(
     weights: WeightsOption = None,
 ) -> None:
     """Read labelled images and print a Markdown table of how much is right."""
+    from linewise.model.evaluation.datasets import open_image
     from linewise.model.evaluation.recognition import (
-        as_json,
+        confidence_outcomes,
         error_sheet,
         evaluate_all,
-        markdown,
-        open_image,
-        outcomes,
-        surest_errors,
+        most_confident_errors,
+        results_json,
+        results_markdown,
     )
     from linewise.model.recognition.preprocess import grey
 
@@ -57,16 +49,16 @@ def evaluate(
     reader: Any = open_reader(settings_from(device=device, weights=weights))
     results, problems = evaluate_all(reader, folders, limit)
     if results:
-        typer.echo(markdown(results))
+        typer.echo(results_markdown(results))
     if json_file is not None:
-        json_file.write_text(as_json(results), encoding="utf-8")
+        json_file.write_text(results_json(results), encoding="utf-8")
     if reliability is not None and results:
         need_training_extra()
         from linewise.model.evaluation.calibration import reliability_diagram
 
-        reliability_diagram({r.name: outcomes(r.name, r.answers) for r in results}, reliability)
+        reliability_diagram({r.name: confidence_outcomes(r.name, r.predictions) for r in results}, reliability)
     if errors:
-        wrong = surest_errors(results, metric.value, errors)
+        wrong = most_confident_errors(results, metric, errors)
         if sheet.suffix.lower() == ".png":
             need_training_extra()
             from linewise.model.synth.preview import contact_sheet
@@ -106,16 +98,16 @@ def bench(
 
     from linewise.model import Reader
     from linewise.model.evaluation.benchmark import (
-        by_width,
-        contest,
-        contest_table,
-        engines,
+        batches_table,
+        compare_engines,
+        engines_table,
         matrix_rate,
-        plot,
-        scaling,
-        speed_table,
+        measure_batches,
+        measure_threads,
+        open_engines,
+        plot_batches,
     )
-    from linewise.model.evaluation.recognition import DatasetError, open_image, read_labels
+    from linewise.model.evaluation.datasets import DatasetError, open_image, read_labels
 
     torch.set_num_threads(threads)
     if hasattr(os, "sched_setaffinity"):  # so that no engine helps itself to more cores
@@ -130,24 +122,24 @@ def bench(
     if folder is None:
         rate = matrix_rate(getattr(torch, reader.precision), reader.device)
         print_error(f"the machine multiplies matrices at {rate:.0f} GMAC/s in {reader.precision}")
-        results = by_width(reader, reader.config.widths)
-        typer.echo(speed_table(results, rate))
+        results = measure_batches(reader, reader.config.widths)
+        typer.echo(batches_table(results, rate))
         if picture is not None:
-            plot(results, picture)
+            plot_batches(results, picture)
     else:
         try:
             samples = read_labels(folder)[:images]
             if scale is not None:
-                results = [scaling(reader, [open_image(sample.path) for sample in samples], scale, rounds)]
+                results = [measure_threads(reader, [open_image(sample.path) for sample in samples], scale, rounds)]
                 (found,) = results
                 typer.echo(
                     f"{found.alone_per_s:.0f} images/s by one thread, {found.together_per_s:.0f} by {scale}:"
                     f" {found.factor:.2f} times ({found.least:.2f} to {found.most:.2f})"
                 )
             else:
-                competitors = engines(reader, [name for name in against.split(",") if name])
-                results = contest(competitors, samples, rounds, print_error)
-                typer.echo(contest_table(results))
+                engines = open_engines(reader, [name for name in against.split(",") if name])
+                results = compare_engines(engines, samples, rounds, print_error)
+                typer.echo(engines_table(results))
         except (DatasetError, ValueError) as error:
             fail(str(error), 1)
     if json_file is not None:
@@ -168,7 +160,12 @@ def calibrate(
     need_training_extra()
     from linewise.model import CheckpointError
     from linewise.model import load as load_weights
-    from linewise.model.evaluation.calibration import LEAST_TEMPERATURE, calibrated, fit_temperature, ranges
+    from linewise.model.evaluation.calibration import (
+        MIN_TEMPERATURE,
+        activation_ranges,
+        fit_temperature,
+        save_calibrated,
+    )
     from linewise.model.synth.renderer import Renderer
     from linewise.model.synth.sources.fonts import find_faces
 
@@ -177,8 +174,8 @@ def calibrate(
         renderer = Renderer([face for face in find_faces() if face.held_out], seed)
         drawn = [renderer.sample(index) for index in range(samples)]
         fitted = fit_temperature(reader, drawn)
-        temperature = max(LEAST_TEMPERATURE, fitted)
-        calibrated(weights, temperature, ranges(weights, drawn), out)
+        temperature = max(MIN_TEMPERATURE, fitted)
+        save_calibrated(weights, temperature, activation_ranges(weights, drawn), out)
     except (CheckpointError, RuntimeError, OSError) as error:
         fail(str(error), 1)
     typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f} (fitted: {fitted:.3f})")
@@ -210,7 +207,7 @@ def promote(
     """Replace a checkpoint by a new one, but only if that scores more, all folders weighed alike."""
     from linewise.model import CheckpointError
     from linewise.model import load as load_weights
-    from linewise.model.evaluation.promote import compare, is_better, replace, table
+    from linewise.model.evaluation.promote import compare, comparison_table, is_better, replace_checkpoint
     from linewise.model.evaluation.recognition import evaluate_all
 
     measured = []
@@ -223,10 +220,10 @@ def promote(
             fail("; ".join(problems), 1)
         measured.append(results)
     comparisons = compare(*measured)
-    typer.echo(table(comparisons))
+    typer.echo(comparison_table(comparisons))
     if not is_better(comparisons):
         fail(f"{new} is not better in sum: {over} stays", 1)
-    replace(over, new)
+    replace_checkpoint(over, new)
     print_error(f"{over} is now {new}")
 
 
@@ -354,10 +351,10 @@ def evaluate_pages(
 ) -> None:
     """Find and read the lines of labelled pages, and print how many are found and how much is right."""
     from linewise.model import CheckpointError, Reader, load_page_reader
-    from linewise.model.evaluation.page_baselines import page_engines
+    from linewise.model.evaluation.baselines import open_page_baselines
+    from linewise.model.evaluation.datasets import DatasetError, read_page_labels
     from linewise.model.evaluation.pages import evaluate_pages as run
-    from linewise.model.evaluation.pages import labelled_pages, pages_json, pages_markdown
-    from linewise.model.evaluation.recognition import DatasetError
+    from linewise.model.evaluation.pages import pages_json, pages_markdown
 
     if json_file is not None and len(folders) != 1:
         fail(f"--json takes one folder, not {len(folders)}", 2)
@@ -366,10 +363,12 @@ def evaluate_pages(
     rows = []
     try:
         ours = load_page_reader(detector, reader)
-        rivals = page_engines([name for name in against.split(",") if name])
+        baselines = open_page_baselines([name for name in against.split(",") if name])
         for folder in folders:
-            results = run({"linewise": ours, **rivals}, labelled_pages(folder)[:limit], print_error)
-            rows += [(f"{folder.name}, {name}" if rivals else folder.name, result) for name, result in results.items()]
+            results = run({"linewise": ours, **baselines}, read_page_labels(folder)[:limit], print_error)
+            rows += [
+                (f"{folder.name}, {name}" if baselines else folder.name, result) for name, result in results.items()
+            ]
             if json_file is not None:
                 json_file.write_text(pages_json(results["linewise"]), encoding="utf-8")
     except (CheckpointError, DatasetError, ValueError) as error:

@@ -13,41 +13,41 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from linewise.model import Reader
-from linewise.model.evaluation.baselines import RIVALS, Engine
+from linewise.model.evaluation.baselines import LineEngine
 from linewise.model.evaluation.benchmark import (
-    by_width,
-    contest,
-    contest_table,
-    engines,
+    batches_table,
+    compare_engines,
+    engines_table,
     matrix_rate,
-    scaling,
-    speed_table,
+    measure_batches,
+    measure_threads,
+    open_engines,
 )
-from linewise.model.evaluation.recognition import Sample
+from linewise.model.evaluation.datasets import LabelledImage
 from linewise.model.recognition.preprocess import Image as Pixels
 from linewise.service.cli import main
 from tests.model.conftest import BAR, bars
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
+def samples(tmp_path: Path) -> list[LabelledImage]:
     folder = tmp_path / "receipt_bars" / "images"
     folder.mkdir(parents=True)
-    found = []
+    samples = []
     for count in (1, 2, 3):
         path = folder / f"{count}.png"
         Image.fromarray(bars(96, {8 + 16 * n: BAR for n in range(count)})).save(path)
-        found.append(Sample(path, BAR * count))
-    return found
+        samples.append(LabelledImage(path, BAR * count))
+    return samples
 
 
-def test_engines_take_turns_and_are_told_apart(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_take_turns_and_are_told_apart(samples: list[LabelledImage], monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
     spent = 0.0
     costs = iter((9.0, 9.0, 0.06, 0.02, 0.06, 0.03))  # of which the first round only warms up
     monkeypatch.setattr("linewise.model.evaluation.benchmark.time.process_time", lambda: spent)
 
-    def engine(name: str) -> Engine:
+    def engine(name: str) -> LineEngine:
         def read(images: Sequence[Pixels]) -> list[str]:
             nonlocal spent
             turns.append(name)
@@ -57,44 +57,27 @@ def test_engines_take_turns_and_are_told_apart(samples: list[Sample], monkeypatc
 
         return read
 
-    first, second = contest({"slow": engine("slow"), "fast": engine("fast")}, samples, 2, lambda line: None)
+    first, second = compare_engines({"slow": engine("slow"), "fast": engine("fast")}, samples, 2, lambda line: None)
     assert turns == ["slow", "fast"] * 3
     assert (first.engine, first.ratio, first.least, first.most) == ("slow", 1.0, 1.0, 1.0)
     assert first.cpu_ms == pytest.approx(20.0)
     assert (second.least, second.ratio, second.most) == pytest.approx((2.0, 2.5, 3.0))
     assert first.right == pytest.approx(100 / 3)
-    assert "| fast |" in contest_table([first, second])
+    assert "| fast |" in engines_table([first, second])
 
 
-def test_both_ways_of_reading_read_the_same(bar_reader: Reader, samples: list[Sample]) -> None:
-    results = contest(engines(bar_reader, []), samples, 1, lambda line: None)
+def test_both_ways_of_reading_read_the_same(bar_reader: Reader, samples: list[LabelledImage]) -> None:
+    results = compare_engines(open_engines(bar_reader, []), samples, 1, lambda line: None)
     assert [result.right for result in results] == [100.0, 100.0]
 
 
-def test_an_engine_that_is_not_there_is_refused(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="unknown engine abbyy"):
-        engines(bar_reader, ["abbyy"])
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for name in RIVALS:
-        with pytest.raises(ValueError, match=f"{name} is not installed"):
-            engines(bar_reader, [name])
-
-
-def test_a_rival_reads_beside_ours(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    monkeypatch.setitem(RIVALS, "tesserocr", lambda: ("Tesseract", lambda images: ["text"] * len(images)))
-    chosen = engines(bar_reader, ["tesseract"])
-    assert next(iter(chosen)) == "Tesseract"
-    assert chosen["Tesseract"]([bars(32, {})]) == ["text"]
-
-
 def test_threads_share_the_images_and_lose_none(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linewise.model.evaluation.benchmark.THROUGHPUT_BATCH", 2)
+    monkeypatch.setattr("linewise.model.evaluation.benchmark.THROUGHPUT_BATCH_SIZE", 2)
     seen: list[int] = []
     monkeypatch.setattr(bar_reader, "read", lambda images: seen.extend(int(image[0, 0]) for image in images))
-    found = scaling(bar_reader, [bars(32, {}) * 0 + number for number in range(7)], threads=3, rounds=1)
+    scaling = measure_threads(bar_reader, [bars(32, {}) * 0 + number for number in range(7)], threads=3, rounds=1)
     assert sorted(seen) == sorted(list(range(7)) * 4)  # two rounds, each with one thread and with three
-    assert found.threads == 3 and found.least <= found.factor <= found.most
+    assert scaling.threads == 3 and scaling.least <= scaling.factor <= scaling.most
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
@@ -103,17 +86,17 @@ def test_the_matrix_rate_is_positive(dtype: torch.dtype) -> None:
 
 
 def test_the_speed_of_every_width_and_batch(bar_reader: Reader) -> None:
-    speeds = by_width(bar_reader, (64, 128), repeats=3)
+    speeds = measure_batches(bar_reader, (64, 128), repeats=3)
     assert [(s.width, s.batch) for s in speeds] == [(w, b) for w in (64, 128) for b in (1, 8, 32)]
     assert all(0 < s.p50_ms <= s.p95_ms and s.images_per_s > 0 for s in speeds)
-    table = speed_table(speeds, rate=2.0)
+    table = batches_table(speeds, rate=2.0)
     assert len(table.splitlines()) == 8
     first = speeds[0]
     assert f"| {100 * first.million_macs * first.images_per_s / 2000:.0f} % |" in table.splitlines()[2]
 
 
 def test_the_command_writes_table_json_and_plot(
-    bar_reader: Reader, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bar_reader: Reader, samples: list[LabelledImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: bar_reader)
     monkeypatch.setattr("linewise.model.evaluation.benchmark.BATCH_SIZES", (1,))

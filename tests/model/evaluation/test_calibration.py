@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from linewise.model.evaluation.calibration import Group, calibrated, fit_temperature, ranges, surprise
+from linewise.model.evaluation.calibration import (
+    LogitsGroup,
+    activation_ranges,
+    fit_temperature,
+    negative_log_likelihood,
+    save_calibrated,
+)
 from linewise.model.network.checkpoint import load_model, save
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
@@ -20,7 +26,7 @@ from linewise.model.synth.renderer import Sample
 SAMPLES = [Sample(np.full((8, 8), index % 10, np.uint8), "a", "sign") for index in range(400)]
 
 
-class Sure:
+class ConstantReader:
     """Reads "a" in seven pictures of ten, which is right, else "b"; with the same confidence in all of them."""
 
     def __init__(self, confidence: float) -> None:
@@ -28,37 +34,41 @@ class Sure:
         self.logit = math.log(confidence / (1 - confidence))
 
     def logits(self, images: Sequence[Pixels]) -> list[torch.Tensor]:
-        found = torch.full((len(images), 1, 3), -50.0)
-        for row, image in zip(found, images, strict=True):
+        logits = torch.full((len(images), 1, 3), -50.0)
+        for row, image in zip(logits, images, strict=True):
             read, other = (1, 2) if image[0, 0] < 7 else (2, 1)
             row[0, read], row[0, other] = self.logit, 0.0
-        return list(found)
+        return list(logits)
 
 
 @pytest.mark.parametrize("confidence", [0.6, 0.9, 0.97])
 def test_the_fitted_temperature_makes_confidence_and_accuracy_meet(confidence: float) -> None:
-    reader = Sure(confidence)
+    reader = ConstantReader(confidence)
     temperature = fit_temperature(reader, SAMPLES)  # type: ignore[arg-type]
     assert temperature == pytest.approx(reader.logit / math.log(7 / 3), rel=0.01)
 
 
-def test_surprise_is_least_where_confidence_is_true() -> None:
-    rows = torch.stack(Sure(0.7).logits([sample.image for sample in SAMPLES]))
-    group = Group(rows, [sample.image[0, 0] < 7 for sample in SAMPLES])
-    assert surprise([group], 1.0) == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), abs=1e-4)
-    assert surprise([group], 1.0) < min(surprise([group], 0.5), surprise([group], 2.0))
+def test_the_nll_is_least_where_confidence_equals_accuracy() -> None:
+    rows = torch.stack(ConstantReader(0.7).logits([sample.image for sample in SAMPLES]))
+    group = LogitsGroup(rows, [sample.image[0, 0] < 7 for sample in SAMPLES])
+    assert negative_log_likelihood([group], 1.0) == pytest.approx(
+        -(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), abs=1e-4
+    )
+    assert negative_log_likelihood([group], 1.0) < min(
+        negative_log_likelihood([group], 0.5), negative_log_likelihood([group], 2.0)
+    )
 
 
 def test_no_samples_fit_nothing() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        fit_temperature(Sure(0.9), [])  # type: ignore[arg-type]
+        fit_temperature(ConstantReader(0.9), [])  # type: ignore[arg-type]
 
 
 def test_only_temperature_and_ranges_change(network: CRNN, tmp_path: Path) -> None:
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     save(network, old)
-    spans = ranges(old, SAMPLES[:20])
-    calibrated(old, 1.7, spans, new)
+    spans = activation_ranges(old, SAMPLES[:20])
+    save_calibrated(old, 1.7, spans, new)
     before, after = load_model(old)[0], load_model(new)[0]
     assert (before.config.temperature, before.config.ranges) == (1.0, ())
     assert (after.config.temperature, after.config.ranges) == (1.7, spans)
@@ -69,7 +79,7 @@ def test_only_temperature_and_ranges_change(network: CRNN, tmp_path: Path) -> No
 def test_ranges_are_measured_at_every_width(network: CRNN, tmp_path: Path) -> None:
     save(network, tmp_path / "weights.safetensors")
     wide = Sample(np.random.default_rng(0).integers(0, 256, (32, 4000), dtype=np.uint8), "a", "sign")
-    spans = ranges(tmp_path / "weights.safetensors", [*SAMPLES[:5], wide])
+    spans = activation_ranges(tmp_path / "weights.safetensors", [*SAMPLES[:5], wide])
     assert all(low <= 0 < high for low, high in spans)
     with pytest.raises(ValueError, match="without images"):
-        ranges(tmp_path / "weights.safetensors", [])
+        activation_ranges(tmp_path / "weights.safetensors", [])

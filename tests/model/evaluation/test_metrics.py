@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linewise.model.evaluation import metrics
+from linewise.model.evaluation.metrics import Metric
 
 
 @pytest.mark.parametrize(
@@ -13,15 +14,19 @@ from linewise.model.evaluation import metrics
         ("Room 12", "Room 12", True, True, True),
         ("ROOM 12", "Room 12", True, True, False),
         ("ROOM12", "room-12!", True, False, False),
-        ("café", "caf", True, False, False),
+        ("cafe", "café", True, False, False),
+        ("CAFE", "cafe\u0301", True, False, False),
+        ("café", "caf", False, False, False),
+        ("2 fi", "\u00b2 \ufb01", True, False, False),  # superscript and ligature
+        ("東京 1", "1", True, False, False),  # other scripts do not count
         ("a", "b", False, False, False),
         ("", "", True, True, True),
     ],
 )
 def test_the_three_ways_to_agree(label: str, reading: str, folded: bool, ci: bool, exact: bool) -> None:
-    assert metrics.folded(label, reading) is folded
-    assert metrics.case_insensitive(label, reading) is ci
-    assert metrics.exact(label, reading) is exact
+    assert Metric.FOLDED.agrees(label, reading) is folded
+    assert Metric.CASE_INSENSITIVE.agrees(label, reading) is ci
+    assert Metric.EXACT.agrees(label, reading) is exact
 
 
 @pytest.mark.parametrize(
@@ -53,9 +58,9 @@ def test_guillemets_and_accents_are_letters_of_their_own() -> None:
     assert metrics.fold_quotes("«é»") == "«é»"
 
 
-def test_answers_are_gathered_by_confidence() -> None:
+def test_predictions_are_grouped_by_confidence() -> None:
     bins = metrics.reliability([(0.05, False), (0.95, True), (0.91, False), (1.0, True)], bins=10)
-    assert [(b.answers, b.confidence, b.right) for b in bins] == [
+    assert [(b.predictions, b.confidence, b.accuracy) for b in bins] == [
         (1, 0.05, 0.0),
         (3, pytest.approx(2.86 / 3), pytest.approx(2 / 3)),
     ]

@@ -9,10 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from linewise.model.evaluation.pages import evaluate_pages, joined, labelled_pages, matches, pages_json, pages_markdown
-from linewise.model.evaluation.recognition import DatasetError
-from linewise.model.page.pipeline import PageLine, PageReading
-from linewise.model.page.postprocess import Quad
+from linewise.model.evaluation.datasets import read_page_labels
+from linewise.model.evaluation.pages import (
+    count_matches,
+    evaluate_pages,
+    join_hyphenated,
+    pages_json,
+    pages_markdown,
+)
+from linewise.model.page.geometry import Quad
+from linewise.model.page.results import PageLine, PageReading
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading
 
@@ -21,7 +27,7 @@ def box(left: float, top: float, right: float, bottom: float) -> Quad:
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
 
 
-class Says:
+class ConstantReader:
     """A reader that answers every page with the same lines."""
 
     def __init__(self, *lines: tuple[str, Quad]) -> None:
@@ -45,8 +51,8 @@ def receipt(folder: Path) -> None:
 
 def test_a_page_with_corners_is_scored_by_its_lines_and_words(tmp_path: Path) -> None:
     receipt(tmp_path)
-    reader = Says(("Total 12.50", box(12, 10, 112, 32)), ("rubbish", box(10, 80, 60, 95)))
-    result = evaluate_pages({"it": reader}, labelled_pages(tmp_path))["it"]
+    reader = ConstantReader(("Total 12.50", box(12, 10, 112, 32)), ("rubbish", box(10, 80, 60, 95)))
+    result = evaluate_pages({"it": reader}, read_page_labels(tmp_path))["it"]
     assert result.detection is not None
     assert (result.detection.precision, result.detection.recall, result.detection.h_mean) == (50, 50, 50)
     assert result.word_precision == pytest.approx(200 / 3)
@@ -59,11 +65,11 @@ def test_a_page_with_corners_is_scored_by_its_lines_and_words(tmp_path: Path) ->
 def test_a_page_with_text_alone_is_scored_in_reading_order(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "p.png"), np.full((100, 200), 255, np.uint8))
     (tmp_path / "p.txt").write_text("It was a wonderful “day”.\nThe end.", encoding="utf-8")
-    right = Says(
+    right = ConstantReader(
         ("It was a wonder-", box(0, 0, 9, 9)), ('ful "day".', box(0, 10, 9, 19)), ("The end.", box(0, 20, 9, 29))
     )
-    wrong = Says(("The end.", box(0, 0, 9, 9)))
-    results = evaluate_pages({"right": right, "wrong": wrong}, labelled_pages(tmp_path))
+    wrong = ConstantReader(("The end.", box(0, 0, 9, 9)))
+    results = evaluate_pages({"right": right, "wrong": wrong}, read_page_labels(tmp_path))
     assert results["right"].cer == 0
     cer = results["wrong"].cer
     assert cer is not None and cer > 50
@@ -80,19 +86,11 @@ def test_a_page_with_text_alone_is_scored_in_reading_order(tmp_path: Path) -> No
     ],
 )
 def test_only_words_divided_at_the_end_of_a_line_are_joined(lines: str, text: str) -> None:
-    assert joined(lines) == text
+    assert join_hyphenated(lines) == text
 
 
-def test_a_line_is_found_once_at_most() -> None:
-    wanted = [box(0, 0, 100, 20), box(0, 30, 100, 50)]
-    assert matches(wanted, [box(0, 0, 100, 20), box(0, 2, 100, 22), box(0, 200, 100, 220)]) == 1
-    assert matches(wanted, [box(0, 0, 45, 20)]) == 0
-    assert matches(wanted, list(reversed(wanted))) == 2
-
-
-def test_folders_without_labels_say_so(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"labels\.json"):
-        labelled_pages(tmp_path)
-    (tmp_path / "labels.json").write_text('{"a.png": [{"text": 1}]}')
-    with pytest.raises(DatasetError, match="text and quad"):
-        labelled_pages(tmp_path)
+def test_a_line_matches_once_at_most() -> None:
+    labelled = [box(0, 0, 100, 20), box(0, 30, 100, 50)]
+    assert count_matches(labelled, [box(0, 0, 100, 20), box(0, 2, 100, 22), box(0, 200, 100, 220)]) == 1
+    assert count_matches(labelled, [box(0, 0, 45, 20)]) == 0
+    assert count_matches(labelled, list(reversed(labelled))) == 2

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from linewise.model.evaluation.promote import compare, is_better, score, table
-from linewise.model.evaluation.recognition import SetResult
+from linewise.model.evaluation.promote import compare, comparison_table, is_better, score
+from linewise.model.evaluation.recognition import DatasetResult
 from linewise.model.network.checkpoint import save
 from linewise.service.cli import main
 from tests.model.conftest import small_network
 
 
-def result(name: str, right: float, cer: float = 0.0) -> SetResult:
-    return SetResult(name, 10, right, right, right, cer, 0.0, 1.0, ())
+def result(name: str, right: float, cer: float = 0.0) -> DatasetResult:
+    return DatasetResult(name, 10, right, right, right, cer, 0.0, 1.0, ())
 
 
 def test_the_score_of_lines_sees_characters_too() -> None:
@@ -36,7 +36,7 @@ def test_sets_count_alike() -> None:
 
 
 def test_the_table_ends_with_the_mean() -> None:
-    rows = table(compare([result("scene_svt", 60.0), result("digits_mnist", 90.0)],
+    rows = comparison_table(compare([result("scene_svt", 60.0), result("digits_mnist", 90.0)],
                          [result("scene_svt", 64.0), result("digits_mnist", 88.0)]))  # fmt: skip
     assert rows.splitlines()[2:] == [
         "| scene_svt | 60.00 | 64.00 | +4.00 |",
@@ -54,21 +54,21 @@ def test_only_better_weights_are_put_in_place(
     save(small_network(1), new)
     before, scores = shipped.read_bytes(), iter((60.0, right))
 
-    def measured(reader: object, folders: Iterable[str], limit: int | None) -> tuple[list[SetResult], list[str]]:
+    def measured(reader: object, folders: Iterable[str], limit: int | None) -> tuple[list[DatasetResult], list[str]]:
         share = next(scores)
         return [result(Path(folder).name, share) for folder in folders], []
 
     monkeypatch.setattr("linewise.model.evaluation.recognition.evaluate_all", measured)
-    told: Any = CliRunner().invoke(main.app, ["promote", str(new), "scene_a", "scene_b", "--over", str(shipped)])
-    assert told.exit_code == code, told.output
+    outcome: Any = CliRunner().invoke(main.app, ["promote", str(new), "scene_a", "scene_b", "--over", str(shipped)])
+    assert outcome.exit_code == code, outcome.output
     assert shipped.read_bytes() == (before if code else new.read_bytes())
-    assert f"| mean | 60.00 | {right:.2f} |" in told.stdout
-    assert ("not better" in told.stderr) == bool(code)
+    assert f"| mean | 60.00 | {right:.2f} |" in outcome.stdout
+    assert ("not better" in outcome.stderr) == bool(code)
 
 
 def test_a_folder_that_cannot_be_measured_stops_it(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     save(small_network(0), weights)
-    told = CliRunner().invoke(main.app, ["promote", str(weights), str(tmp_path), "--over", str(weights)])
-    assert told.exit_code == 1
-    assert "labels.tsv" in told.stderr
+    outcome = CliRunner().invoke(main.app, ["promote", str(weights), str(tmp_path), "--over", str(weights)])
+    assert outcome.exit_code == 1
+    assert "labels.tsv" in outcome.stderr

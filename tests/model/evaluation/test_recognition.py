@@ -7,25 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from linewise.model import Reading
+from linewise.model.evaluation.datasets import DatasetError, dataset_metric
+from linewise.model.evaluation.metrics import Metric
 from linewise.model.evaluation.recognition import (
-    DatasetError,
-    as_json,
+    confidence_outcomes,
     error_sheet,
     evaluate,
     evaluate_all,
-    markdown,
-    open_image,
-    outcomes,
-    own_metric,
-    read_labels,
+    most_confident_errors,
+    results_json,
+    results_markdown,
     summarise,
-    surest_errors,
 )
 from linewise.model.recognition.preprocess import Image as Pixels
 from linewise.service.cli import main
@@ -39,8 +36,8 @@ class BrightnessReader:
     """Knows four pictures by their brightness."""
 
     def read(self, images: Sequence[Pixels]) -> list[Reading]:
-        found = (READ[10 * round(float(image.mean()) / 10)] for image in images)
-        return [Reading(text, confidence, confidence, ()) for text, confidence in found]
+        readings = (READ[10 * round(float(image.mean()) / 10)] for image in images)
+        return [Reading(text, confidence, confidence, ()) for text, confidence in readings]
 
     def probabilities(self, images: Sequence[Pixels], texts: Sequence[str], *, ignore_case: bool) -> list[float]:
         """Surer by a tenth of the rest where case does not count."""
@@ -68,10 +65,10 @@ def test_the_figures_of_a_set(folder: Path) -> None:
 
 
 def test_confidences_ignore_case_where_the_metric_does(folder: Path) -> None:
-    plain = [answer.confidence for answer in evaluate(BrightnessReader(), folder).answers]
+    plain = [prediction.confidence for prediction in evaluate(BrightnessReader(), folder).predictions]
     assert plain == [confidence for _, confidence in READ.values()]
     scene = folder.rename(folder.parent / "scene_signs")
-    surer = [answer.confidence for answer in evaluate(BrightnessReader(), scene).answers]
+    surer = [prediction.confidence for prediction in evaluate(BrightnessReader(), scene).predictions]
     assert surer == pytest.approx([c + 0.1 * (1 - c) for c in plain])
 
 
@@ -80,22 +77,10 @@ def test_a_limit_takes_the_first_images(folder: Path) -> None:
     assert (result.images, result.exact, result.cer) == (1, 100.0, 0.0)
 
 
-def test_progress_is_told(folder: Path) -> None:
+def test_progress_is_reported(folder: Path) -> None:
     steps: list[int] = []
-    evaluate(BrightnessReader(), folder, advance=steps.append)
+    evaluate(BrightnessReader(), folder, on_progress=steps.append)
     assert sum(steps) == 4
-
-
-def test_a_label_may_be_empty_or_hold_odd_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "labels.tsv").write_text("a.png\tone\u2028two\r\n\nb.png\t\n", encoding="utf-8", newline="")
-    assert [s.label for s in read_labels(tmp_path)] == ["one\u2028two", ""]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"a.png one\n", b"\xff\xfe\t\n"])
-def test_unusable_labels_are_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "labels.tsv").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"labels\.tsv"):
-        read_labels(tmp_path)
 
 
 def test_a_folder_without_labels_is_named_and_the_others_are_evaluated(folder: Path, tmp_path: Path) -> None:
@@ -110,41 +95,35 @@ def test_a_missing_image_is_named(folder: Path) -> None:
         evaluate(BrightnessReader(), folder)
 
 
-def test_pictures_are_upright_grey_or_rgb(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("L", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    Image.new("RGBA", (40, 20), (9, 8, 7, 255)).save(tmp_path / "colour.png")
-    assert open_image(tmp_path / "turned.jpg").shape == (40, 20)
-    colour = open_image(tmp_path / "colour.png")
-    assert colour.shape == (20, 40, 3) and colour[0, 0].tolist() == [9, 8, 7] and colour.dtype == np.uint8
-
-
 def test_the_table_is_markdown(folder: Path) -> None:
-    header, rule, row = markdown([evaluate(BrightnessReader(), folder)]).split("\n")
+    header, rule, row = results_markdown([evaluate(BrightnessReader(), folder)]).split("\n")
     assert header == "| set | images | folded | case-insensitive | exact | CER | ECE | images/s |"
     assert set(rule) <= set("|-:")
     assert row.startswith("| signs | 4 | 75.0 | 25.0 | 25.0 | 45.83 | 54.8 | ")
 
 
 def test_the_json_has_the_agreed_names(folder: Path) -> None:
-    (row,) = json.loads(as_json([evaluate(BrightnessReader(), folder)]))
+    (row,) = json.loads(results_json([evaluate(BrightnessReader(), folder)]))
     assert list(row) == ["set", "images", "folded", "ci", "exact", "cer", "ece", "images_per_s"]
     assert (row["set"], row["images"], row["folded"]) == ("signs", 4, 75.0)
 
 
 @pytest.mark.parametrize(
     ("metric", "texts"),
-    [("folded", ["wrong"]), ("ci", ["wrong", "exit", "l'art"]), ("exact", ["wrong", "exit", "l'art"])],
+    [
+        (Metric.FOLDED, ["wrong"]),
+        (Metric.CASE_INSENSITIVE, ["wrong", "exit", "l'art"]),
+        (Metric.EXACT, ["wrong", "exit", "l'art"]),
+    ],
 )
-def test_the_surest_errors_come_first(folder: Path, metric: Any, texts: list[str]) -> None:
+def test_the_surest_errors_come_first(folder: Path, metric: Metric, texts: list[str]) -> None:
     results = [evaluate(BrightnessReader(), folder)]
-    assert [e.text for e in surest_errors(results, metric, 10)] == texts
-    assert [e.text for e in surest_errors(results, metric, 1)] == ["wrong"]
+    assert [e.text for e in most_confident_errors(results, metric, 10)] == texts
+    assert [e.text for e in most_confident_errors(results, metric, 1)] == ["wrong"]
 
 
 def test_the_sheet_needs_no_other_file_and_escapes_text(folder: Path) -> None:
-    sheet = error_sheet(surest_errors([evaluate(BrightnessReader(), folder)], "exact", 1))
+    sheet = error_sheet(most_confident_errors([evaluate(BrightnessReader(), folder)], Metric.EXACT, 1))
     assert "data:image/png;base64," in sheet and "&lt;right&gt;" in sheet and "<right>" not in sheet
 
 
@@ -174,14 +153,14 @@ def test_the_command_fails_at_the_end_for_a_folder_without_labels(command: Any, 
     assert result.stderr == f"linewise: {tmp_path}: no readable labels.tsv\n"
 
 
-def test_every_set_has_its_own_metric(folder: Path) -> None:
-    assert [own_metric(n) for n in ("scene_svt", "digits_mnist", "receipt_sroie", "book_lines", "typed_da")] == [
+def test_every_set_has_its_dataset_metric(folder: Path) -> None:
+    assert [dataset_metric(n) for n in ("scene_svt", "digits_mnist", "receipt_sroie", "book_lines", "typed_da")] == [
         "folded", "folded", "ci", "exact", "exact",
     ]  # fmt: skip
-    answers = evaluate(BrightnessReader(), folder).answers
+    predictions = evaluate(BrightnessReader(), folder).predictions
     # Typographic quotes are as right as straight ones, so that the third answer is.
-    assert outcomes("book_lines", answers) == [(0.9, True), (0.8, False), (0.7, True), (0.99, False)]
-    assert outcomes("scene_svt", answers) == [(0.9, True), (0.8, True), (0.7, True), (0.99, False)]
+    assert confidence_outcomes("book_lines", predictions) == [(0.9, True), (0.8, False), (0.7, True), (0.99, False)]
+    assert confidence_outcomes("scene_svt", predictions) == [(0.9, True), (0.8, True), (0.7, True), (0.99, False)]
 
 
 def test_a_reliability_diagram_is_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

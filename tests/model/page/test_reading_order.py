@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from linewise.model.page.postprocess import Quad
+from linewise.model.page.geometry import Quad
 from linewise.model.page.reading_order import reading_order
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import ImageFont
 from typer.testing import CliRunner
 
-from linewise.model.evaluation.recognition import open_image, read_labels
+from linewise.model.evaluation.datasets import open_image, read_labels
 from linewise.model.network.charset import Charset
 from linewise.model.synth import background, camera, glyphs
 from linewise.model.synth.preview import contact_sheet, labelled_folder

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from linewise.model.evaluation.pages import matches
+from linewise.model.evaluation.pages import count_matches
 from linewise.model.page.detector import Detector, DetectorConfig, load_detector
-from linewise.model.page.postprocess import Quad, find
+from linewise.model.page.geometry import Quad
+from linewise.model.page.postprocess import find_lines
 from linewise.model.synth.pages.page_layout import KINDS, Page, Pages
 from linewise.model.synth.sources.fonts import find_faces
 from linewise.model.train.db_targets import Targets, targets
@@ -72,7 +73,7 @@ def test_a_window_has_its_targets_where_its_lines_are(drawn: dict[str, Page]) ->
         piece = window(Random(number), drawn["letter"])
         assert piece.image.shape == (WINDOW, WINDOW)
         assert piece.targets.kernel.shape == (WINDOW // 4, WINDOW // 4)
-        lines = find(np.asarray(piece.targets.kernel / 255, np.float32))
+        lines = find_lines(np.asarray(piece.targets.kernel / 255, np.float32))
         found += len(lines)
         inked = [
             np.ptp(piece.image[_inside(line.quad)].astype(int))
@@ -134,8 +135,8 @@ def test_one_page_is_learnt_by_heart(drawn: dict[str, Page]) -> None:
         optimiser.step()
     with torch.no_grad():
         probability = np.asarray(network(image)[0, 0].sigmoid().numpy(), np.float32)
-    wanted = [line.quad for line in find(np.asarray(piece.targets.kernel / 255, np.float32))]
-    assert matches(wanted, [line.quad for line in find(probability)]) >= 0.6 * len(wanted) > 0
+    wanted = [line.quad for line in find_lines(np.asarray(piece.targets.kernel / 255, np.float32))]
+    assert count_matches(wanted, [line.quad for line in find_lines(probability)]) >= 0.6 * len(wanted) > 0
 
 
 def test_training_leaves_a_detector_and_a_log(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from linewise import model
 from linewise.model.evaluation.metrics import character_error_rate
 from linewise.model.network.checkpoint import CheckpointError, load_model, save
 from linewise.model.page.detector import DEFAULT_PATH, Detector, DetectorConfig, load_detector
-from linewise.model.page.reader import BAND, PageReader
+from linewise.model.page.reader import BAND_HEIGHT_PX, PageReader
 
 LETTER = [
     "Dear customer",
@@ -88,7 +88,7 @@ def test_a_page_without_text_has_no_lines(pages: PageReader) -> None:
 
 @shipped
 def test_a_receipt_of_many_metres_loses_nothing_where_its_bands_meet(pages: PageReader) -> None:
-    count = 3 * BAND // 80
+    count = 3 * BAND_HEIGHT_PX // 80
     page = blank(80 * count + 60, 420)
     for number in range(count):
         write(page, 40, 30 + 80 * number, f"Item number {number + 100}")
