@@ -1,1 +1,4 @@
-"""The renderer of training samples. Knows the alphabet, and no tensors."""
+"""Synthetic training data: `renderer` renders text samples and `pages` renders pages with labelled lines.
+
+`sources` provides fonts and texts. The package depends on the alphabet alone and imports no torch.
+"""

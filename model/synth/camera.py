@@ -1,5 +1,6 @@
-"""What happens between the scene and the file, in camera order: view, blur, resampling, noise, JPEG."""
+"""Camera effects in the order of a capture: view, blur, resampling, noise, JPEG."""
 
+from dataclasses import dataclass
 from random import Random
 
 import cv2
@@ -7,15 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]  # `(H, W)` grey or `(H, W, 3)` RGB
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
-def view(
-    random: Random, image: Picture, box: tuple[int, int, int, int], strength: float
-) -> tuple[Picture, NDArray[np.float32]]:
-    """The scene from an angle: rotation, shear and perspective up to `strength` (1 = a casual photo).
+@dataclass(frozen=True)
+class RenderContext:
+    """Random generators and difficulty of one sample.
 
-    Returns the warped image and the four corners of `box` (left, top, right, bottom) in it, float32
-    `(4, 2)`, so that the caller can crop as an annotator would.
+    `random` draws choices and `noise` draws arrays. `difficulty` in [0, 1] scales all degradations.
+    """
+
+    random: Random
+    noise: np.random.Generator
+    difficulty: float
+
+
+def warp_view(random: Random, image: Picture, box: Box, strength: float) -> tuple[Picture, NDArray[np.float32]]:
+    """Rotate, shear and tilt the scene by up to `strength` (1 = a casual photo).
+
+    Returns the warped image and the corners of `box` in it, float32 `(4, 2)`, clockwise from the top left.
     """
     angle = np.deg2rad(random.gauss(0, 7) * strength)
     slant = random.gauss(0, 0.16) * strength
@@ -46,7 +57,7 @@ def view(
 
 
 def blur(random: Random, image: Picture, strength: float) -> Picture:
-    """Defocus or motion; `strength` is the largest radius relative to the height."""
+    """Apply defocus or motion blur; `strength` is the largest radius relative to the height."""
     radius = strength * image.shape[0] * random.random() ** 2
     if radius < 0.3:
         return image
@@ -63,15 +74,15 @@ def blur(random: Random, image: Picture, strength: float) -> Picture:
 
 
 def resample(random: Random, image: Picture, height: int) -> Picture:
-    """The image at `height` rows, by one of the filters that cameras and programs use."""
+    """Scale the image to `height` rows with a random interpolation filter."""
     width = max(2, round(image.shape[1] * height / image.shape[0]))
     method = random.choice((cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def noise(random: Random, generator: np.random.Generator, image: Picture, strength: float) -> Picture:
-    """Sensor noise, fine or in blotches, `strength` = largest standard deviation in grey levels."""
-    # Never so much that letters drown: a third of the spread of the picture itself.
+def add_noise(random: Random, generator: np.random.Generator, image: Picture, strength: float) -> Picture:
+    """Add sensor noise, fine or in blotches; `strength` is the largest standard deviation in grey levels."""
+    # At most a third of the standard deviation of the image, so that letters stay legible.
     sigma = min(strength * random.random() ** 2, 0.35 * float(image.std()))
     if sigma < 1:
         return image
@@ -84,31 +95,35 @@ def noise(random: Random, generator: np.random.Generator, image: Picture, streng
     return np.asarray(np.clip(image + sigma * field, 0, 255), np.uint8)
 
 
-def jpeg(image: Picture, quality: int) -> Picture:
-    """The image after JPEG compression at `quality` (1 to 100)."""
-    coloured = image.ndim == 3
-    given = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if coloured else image
-    ok, data = cv2.imencode(".jpg", given, [cv2.IMWRITE_JPEG_QUALITY, quality])
+def compress_jpeg(image: Picture, quality: int) -> Picture:
+    """Compress the image as JPEG at `quality` (1 to 100) and decode it.
+
+    Raises:
+        RuntimeError: OpenCV fails to encode the image.
+    """
+    has_colour = image.ndim == 3
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if has_colour else image
+    ok, data = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    found = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8)
-    return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB), np.uint8) if coloured else found
+        raise RuntimeError("OpenCV failed to encode a JPEG")
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8) if has_colour else decoded
 
 
-def greyed(image: Picture) -> Picture:
-    """What a camera without colours takes."""
+def to_grey(image: Picture) -> Picture:
+    """Convert the image to grey `(H, W)`."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
 
 
 def sharpen(image: Picture, amount: float) -> Picture:
-    """Unsharp masking with its halos, as phones and scanners apply it."""
-    soft = cv2.GaussianBlur(image, (0, 0), 1.2)
-    return np.asarray(cv2.addWeighted(image, 1 + amount, soft, -amount, 0), np.uint8)
+    """Apply unsharp masking, which leaves halos as phones and scanners do."""
+    blurred = cv2.GaussianBlur(image, (0, 0), 1.2)
+    return np.asarray(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0), np.uint8)
 
 
 def binarise(random: Random, image: Picture) -> Picture:
-    """Black and white as a scanner makes it, by a global or a local threshold."""
-    image = greyed(image)
+    """Threshold the image to black and white, globally or locally, as scanners do."""
+    image = to_grey(image)
     if random.random() < 0.7:
         low, high = np.percentile(image, (2, 98))
         threshold = low + (high - low) * random.uniform(0.4, 0.68)

@@ -1,4 +1,4 @@
-"""Text to a mask of ink: words, spacing, typewriter jitter, arcs, worn and clogged strokes."""
+"""Render text to ink masks, with spacing, typewriter jitter, arcs and worn or clogged strokes."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,29 +12,32 @@ from PIL import ImageFont
 Mask = NDArray[np.uint8]
 
 LIGATURES = (("ffi", "ﬃ"), ("ffl", "ﬄ"), ("ff", "ﬀ"), ("fi", "ﬁ"), ("fl", "ﬂ"))
-OPENING, CLOSING = "“„«‘‹", ";:!?»”›"
+OPENING_MARKS, CLOSING_MARKS = "“„«‘‹", ";:!?»”›"
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How a line is set; lengths are in units of the font size.
+class Typesetting:
+    """Typesetting parameters of a line; lengths are in units of the font size.
 
-    `tracking` is added after each character, `word_space` multiplies the face's own space, `thin`
-    is the gap that old printers put before ; : ! ? and inside quotation marks, `jitter` is the
-    spread of a character's height over the baseline, `unevenness` (0 to 1) that of its blackness,
-    `monospaced` sets every character in the middle of an equal cell.
+    Attributes:
+        tracking: space added after each character.
+        word_space: factor on the face's own space.
+        thin_space: gap before ; : ! ? and inside quotation marks, as old printers set it.
+        jitter: standard deviation of a character's height over the baseline.
+        ink_variation: largest loss of ink of a character, 0 to 1.
+        monospaced: whether every character is centred in a cell of equal width.
     """
 
     tracking: float = 0.0
     word_space: float = 1.0
-    thin: float = 0.0
+    thin_space: float = 0.0
     jitter: float = 0.0
-    unevenness: float = 0.0
+    ink_variation: float = 0.0
     monospaced: bool = False
 
 
 @dataclass(frozen=True)
-class Line:
+class LineMask:
     """Ink of one line: uint8 mask `(H, W)`, 255 = full ink, and the row of its baseline."""
 
     mask: Mask
@@ -42,52 +45,52 @@ class Line:
 
 
 @lru_cache(maxsize=512)
-def load(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """A face at a size in pixels; loading costs about a millisecond, so the last ones are kept."""
+def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """Load a face at a size in pixels; the last 512 are cached, since loading takes about a millisecond."""
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=4096)
 def _ligatures(path: str) -> tuple[tuple[str, str], ...]:
-    """The joined forms that a face has of its own, as letters and the one character that draws them."""
-    font = load(path, 32)
+    """List the ligatures of a face as pairs of letters and ligature character."""
+    font = load_font(path, 32)
     absent = bytes(font.getmask("\uffff"))
     return tuple(pair for pair in LIGATURES if bytes(font.getmask(pair[1])) not in (absent, b""))
 
 
-def joined(font: ImageFont.FreeTypeFont, text: str) -> str:
-    """`text` with f and its neighbour as one character, where the face has that; to be drawn, not to be read."""
+def apply_ligatures(font: ImageFont.FreeTypeFont, text: str) -> str:
+    """Replace letters by the ligatures of the face; the result is drawn and is not a transcript."""
     for letters, ligature in _ligatures(str(font.path)):
         text = text.replace(letters, ligature)
     return text
 
 
-def _glyphs(font: ImageFont.FreeTypeFont, text: str) -> tuple[Mask, int, int]:
-    """Mask of `text` in one piece, its left bearing, and the rows above the baseline."""
+def _rasterise(font: ImageFont.FreeTypeFont, text: str) -> tuple[Mask, int, int]:
+    """Rasterise `text`: its mask, its left bearing, and the rows above the baseline."""
     core, (left, top) = font.getmask2(text, mode="L", anchor="ls")
     width, height = core.size
     return np.asarray(core, np.uint8).reshape(height, width), int(left), int(-top)
 
 
-def _pieces(text: str, setting: Setting) -> list[tuple[str, float]]:
-    """`text` cut where ink must be placed apart, each piece with the gap before it in font sizes."""
+def _pieces(text: str, setting: Typesetting) -> list[tuple[str, float]]:
+    """Split `text` where spacing is explicit; each piece has the gap before it in font sizes."""
     pieces: list[tuple[str, float]] = []
-    single = bool(setting.tracking or setting.jitter or setting.unevenness or setting.monospaced)
+    single = bool(setting.tracking or setting.jitter or setting.ink_variation or setting.monospaced)
     for index, character in enumerate(text):
+        follows_opening = bool(pieces) and pieces[-1][0][-1] in OPENING_MARKS
         if character == " ":
             pieces.append((" ", 0.0))
-        elif setting.thin and character in CLOSING and index and text[index - 1] not in " " + CLOSING:
-            pieces.append((character, setting.thin))
-        elif pieces and pieces[-1][0] != " " and not single and not (setting.thin and pieces[-1][0][-1] in OPENING):
+        elif setting.thin_space and character in CLOSING_MARKS and index and text[index - 1] not in " " + CLOSING_MARKS:
+            pieces.append((character, setting.thin_space))
+        elif pieces and pieces[-1][0] != " " and not single and not (setting.thin_space and follows_opening):
             pieces[-1] = (pieces[-1][0] + character, pieces[-1][1])
         else:
-            gap = setting.thin if pieces and pieces[-1][0][-1] in OPENING else 0.0
-            pieces.append((character, gap))
+            pieces.append((character, setting.thin_space if follows_opening else 0.0))
     return pieces
 
 
-def draw(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Setting) -> Line:
-    """Ink of one line of text. The mask is cut to the ink, with one row or column to spare."""
+def draw_line(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Typesetting) -> LineMask:
+    """Draw one line of text; the mask is cropped to the ink with a margin of one pixel."""
     size = font.size
     cell = font.getlength("n") if setting.monospaced else 0.0
     placed: list[tuple[Mask, float, int]] = []
@@ -97,13 +100,13 @@ def draw(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Setti
         if piece == " ":
             x += (cell or font.getlength(" ")) * setting.word_space + setting.tracking * size
             continue
-        mask, left, above = _glyphs(font, piece)
+        mask, left, above = _rasterise(font, piece)
         advance = font.getlength(piece)
         lift = round(random.gauss(0, setting.jitter) * size) if setting.jitter else 0
         if setting.jitter and piece.isupper() and random.random() < 0.15:
-            lift += round(size * 0.08)  # a capital struck before the carriage had settled
-        if setting.unevenness:
-            strength = 1 - setting.unevenness * random.random()
+            lift += round(size * 0.08)  # a raised capital, as a typewriter's shift leaves it
+        if setting.ink_variation:
+            strength = 1 - setting.ink_variation * random.random()
             mask = np.asarray(mask * strength, np.uint8)
         offset = (cell - advance) / 2 if cell else 0.0
         placed.append((mask, x + left + offset, above + lift))
@@ -111,10 +114,11 @@ def draw(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Setti
     return _assemble(placed)
 
 
-def _assemble(placed: list[tuple[Mask, float, int]]) -> Line:
+def _assemble(placed: list[tuple[Mask, float, int]]) -> LineMask:
+    """Merge masks, each with its x and its rows above the baseline, into one line."""
     placed = [item for item in placed if item[0].size]
     if not placed:
-        return Line(np.zeros((8, 8), np.uint8), 6)
+        return LineMask(np.zeros((8, 8), np.uint8), 6)
     left = min(round(x) for _, x, _ in placed)
     right = max(round(x) + mask.shape[1] for mask, x, _ in placed)
     above = max(up for _, _, up in placed)
@@ -124,16 +128,16 @@ def _assemble(placed: list[tuple[Mask, float, int]]) -> Line:
         top, start = above - up + 1, round(x) - left + 1
         window = canvas[top : top + mask.shape[0], start : start + mask.shape[1]]
         np.maximum(window, mask, out=window)
-    return Line(canvas, above + 1)
+    return LineMask(canvas, above + 1)
 
 
-def beside(left: Line, right: Line, gap: int) -> Line:
-    """Two lines on one baseline, `gap` columns apart."""
+def beside(left: LineMask, right: LineMask, gap: int) -> LineMask:
+    """Join two lines on one baseline, `gap` pixels apart."""
     return _assemble([(left.mask, 0, left.baseline), (right.mask, left.mask.shape[1] + gap, right.baseline)])
 
 
-def bend(random: Random, line: Line, strength: float) -> Line:
-    """The line on an arc or a wave whose rise is `strength` times its height."""
+def bend(random: Random, line: LineMask, strength: float) -> LineMask:
+    """Bend the line to an arc or a wave whose rise is `strength` times its height."""
     height, width = line.mask.shape
     rise = strength * height
     phase = random.random()
@@ -147,11 +151,11 @@ def bend(random: Random, line: Line, strength: float) -> Line:
     rows = np.arange(canvas.shape[0], dtype=np.float32)[:, None] + shift[None, :].astype(np.float32)
     columns = np.broadcast_to(np.arange(width, dtype=np.float32)[None, :], rows.shape)
     bent = cv2.remap(canvas, np.ascontiguousarray(columns), np.ascontiguousarray(rows), cv2.INTER_LINEAR)
-    return Line(np.asarray(bent, np.uint8), line.baseline + pad)
+    return LineMask(np.asarray(bent, np.uint8), line.baseline + pad)
 
 
 def shear(mask: Mask, slope: float) -> Mask:
-    """The mask slanted to the right by `slope` columns a row."""
+    """Slant the mask to the right by `slope` columns per row."""
     height, width = mask.shape
     extra = int(abs(slope) * height) + 1
     matrix = np.array([[1, -slope, slope * height if slope > 0 else 0.0], [0, 1, 0]], np.float32)
@@ -159,9 +163,9 @@ def shear(mask: Mask, slope: float) -> Mask:
 
 
 def wear(random: Random, noise: np.random.Generator, mask: Mask, size: float) -> Mask:
-    """Ink as old presses, ribbons and thermal heads leave it: spread, eaten, broken or banded.
+    """Wear the ink as old presses, ribbons and thermal heads do: spread, eroded, broken, banded or clogged.
 
-    `size` is the font size in pixels, whatever margins the mask has.
+    `size` is the font size in pixels.
     """
     kind = random.random()
     kernel = np.ones((2, 2), np.uint8)
@@ -181,15 +185,15 @@ def wear(random: Random, noise: np.random.Generator, mask: Mask, size: float) ->
         rows = 0.5 + 0.5 * np.sin(np.arange(mask.shape[0]) * 2 * np.pi / period + random.random() * 6)
         return np.asarray(mask * (1 - random.uniform(0.2, 0.7) * rows[:, None]), np.uint8)
     blurred = cv2.GaussianBlur(mask, (0, 0), size * random.uniform(0.02, 0.06))
-    gain = random.uniform(1.2, 2.2)  # clogged letters: counters fill up
+    gain = random.uniform(1.2, 2.2)  # clogged letters, whose counters fill up
     return np.asarray(np.clip(blurred.astype(np.float32) * gain, 0, 255), np.uint8)
 
 
-def specks(random: Random, noise: np.random.Generator, mask: Mask, size: float) -> Mask:
-    """The mask with dirt between and on the letters, little of it as large as a full stop in a clean face.
+def add_specks(random: Random, noise: np.random.Generator, mask: Mask, size: float) -> Mask:
+    """Add dirt between and on the letters, mostly smaller than a full stop.
 
-    Round specks anywhere, or the ragged ones that a threshold leaves of stained paper, in clusters.
-    `size` is the font size in pixels.
+    Specks are round and scattered, or ragged and in clusters as thresholding leaves them on stained paper. `size` is
+    the font size in pixels.
     """
     dirty = mask.copy()
     height, width = mask.shape
@@ -198,22 +202,22 @@ def specks(random: Random, noise: np.random.Generator, mask: Mask, size: float) 
             radius = max(1, round(size * random.uniform(0.01, 0.035)))
             cv2.circle(dirty, (random.randrange(width), random.randrange(height)), radius, random.randint(120, 255), -1)
         return dirty
-    grain = _cloud(noise, mask.shape, size * random.uniform(0.05, 0.1))
-    stains = _cloud(noise, mask.shape, size * random.uniform(0.5, 2.0))
+    grain = _smooth_noise(noise, mask.shape, size * random.uniform(0.05, 0.1))
+    stains = _smooth_noise(noise, mask.shape, size * random.uniform(0.5, 2.0))
     paper = grain + random.uniform(0.3, 1.0) * stains
     level = np.quantile(paper, 1 - random.uniform(0.005, 0.05))
     return np.asarray(np.maximum(dirty, (paper > level) * np.uint8(255)), np.uint8)
 
 
-def _cloud(noise: np.random.Generator, shape: tuple[int, ...], cell: float) -> NDArray[np.float32]:
-    """Smooth noise in about [0, 1] with a bump every `cell` pixels."""
+def _smooth_noise(noise: np.random.Generator, shape: tuple[int, ...], cell: float) -> NDArray[np.float32]:
+    """Draw smooth noise in about [0, 1], float32 of `shape`, with cells of `cell` pixels."""
     rows, columns = (max(2, round(side / max(cell, 1.5))) for side in shape[:2])
     coarse = noise.random((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def dots(random: Random, mask: Mask) -> Mask:
-    """The mask as a dot-matrix head prints it: sampled on a coarse grid and drawn as round dots."""
+def print_dots(random: Random, mask: Mask) -> Mask:
+    """Render the mask as a dot-matrix printer does: round dots on a coarse grid."""
     height, width = mask.shape
     rows = random.randint(9, 14)
     step = max(2, round(height / rows))

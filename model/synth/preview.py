@@ -1,4 +1,4 @@
-"""Samples to look at, on one picture each over what is written in it, and samples to measure on."""
+"""Write rendered samples to a contact sheet or to a labelled folder."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,40 +7,46 @@ from PIL import Image, ImageDraw, ImageFont
 
 from linewise.model.synth.renderer import Sample
 
-IMAGES = "images"  # folder beside labels.tsv
-ROW, CAPTION = 44, 16  # pixels
-COLUMN = 380
+IMAGES_FOLDER = "images"  # beside labels.tsv
+ROW_HEIGHT_PX, CAPTION_HEIGHT_PX, COLUMN_WIDTH_PX = 44, 16, 380
+CAPTION_SIZE_PX = 11
 
 
 def contact_sheet(samples: Iterable[Sample], path: Path, font: str, columns: int = 4) -> None:
-    """Writes a PNG of the samples, each scaled to a row's height, its text and kind beneath.
+    """Write a PNG of the samples, each scaled to a row's height above its kind and text.
 
-    `font` is a file whose face can write the captions. Raises OSError where the file cannot be written.
+    `font` is the path of the face for the captions.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    drawn = list(samples)
-    rows = -(-len(drawn) // columns)
-    page = Image.new("RGB", (columns * COLUMN, max(1, rows) * (ROW + CAPTION)), "white")
-    pen, face = ImageDraw.Draw(page), ImageFont.truetype(font, 11)
-    for index, sample in enumerate(drawn):
+    shown = list(samples)
+    rows = -(-len(shown) // columns)
+    page = Image.new("RGB", (columns * COLUMN_WIDTH_PX, max(1, rows) * (ROW_HEIGHT_PX + CAPTION_HEIGHT_PX)), "white")
+    pen, face = ImageDraw.Draw(page), ImageFont.truetype(font, CAPTION_SIZE_PX)
+    for index, sample in enumerate(shown):
         picture = Image.fromarray(sample.image)
-        factor = min(ROW / picture.height, (COLUMN - 8) / picture.width)
+        factor = min(ROW_HEIGHT_PX / picture.height, (COLUMN_WIDTH_PX - 8) / picture.width)
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        x, y = index % columns * COLUMN, index // columns * (ROW + CAPTION)
+        x, y = index % columns * COLUMN_WIDTH_PX, index // columns * (ROW_HEIGHT_PX + CAPTION_HEIGHT_PX)
         page.paste(picture.resize(size), (x, y))
-        pen.text((x, y + ROW), f"{sample.kind}: {sample.text}"[:60], fill="black", font=face)
+        pen.text((x, y + ROW_HEIGHT_PX), f"{sample.kind}: {sample.text}"[:60], fill="black", font=face)
     page.save(path)
 
 
 def labelled_folder(samples: Iterable[Sample], folder: Path) -> None:
-    """Writes the samples that have text as PNG files with a `labels.tsv`, which `linewise evaluate` reads.
+    """Write the samples with text as PNG files and a `labels.tsv`, the format of `linewise evaluate`.
 
-    The kind of a sample is in its file's name. Raises OSError where nothing can be written.
+    File names contain the kind of the sample.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
-    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    (folder / IMAGES_FOLDER).mkdir(parents=True, exist_ok=True)
     lines = []
     for index, sample in enumerate(samples):
         if sample.text:
-            name = f"{IMAGES}/{index:05}-{sample.kind}.png"
+            name = f"{IMAGES_FOLDER}/{index:05}-{sample.kind}.png"
             Image.fromarray(sample.image).save(folder / name)
             lines.append(f"{name}\t{sample.text}\n")
     (folder / "labels.tsv").write_text("".join(lines), encoding="utf-8")

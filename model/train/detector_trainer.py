@@ -25,7 +25,7 @@ from linewise.model.page.detector import Detector, DetectorConfig
 from linewise.model.page.geometry import quad_size
 from linewise.model.recognition.preprocess import to_tensor
 from linewise.model.synth.background import Grey
-from linewise.model.synth.pages.page_layout import Page, Pages
+from linewise.model.synth.pages.page_renderer import PageRenderer, PageSample
 from linewise.model.synth.sources.fonts import Face, find_faces
 from linewise.model.train.averaging import follow
 from linewise.model.train.db_targets import Targets, targets
@@ -66,7 +66,7 @@ class Window:
     used: int = 0
 
 
-def window(random: Random, page: Page) -> Window:
+def window(random: Random, page: PageSample) -> Window:
     """A piece of a page at a scale at which its lines are 9 to 48 pixels high, sometimes on its side."""
     height = float(np.median([min(quad_size(line.quad)) for line in page.lines])) if page.lines else 20.0
     scale = math.exp(random.uniform(math.log(9), math.log(48))) / max(height, 1.0)
@@ -237,7 +237,7 @@ def _draw(faces: Sequence[Face], number: int, seed: int, start: int, step: int, 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     os.nice(5)
-    pages, random, index = Pages(faces, seed), Random(f"{seed} {start}"), start
+    pages, random, index = PageRenderer(faces, seed), Random(f"{seed} {start}"), start
     while True:
         page = pages.sample(index)
         out.put([window(random, page) for _ in range(number)])

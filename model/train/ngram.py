@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from linewise.model.decoding.language_model import BITS, BOUNDARY, FIRST, UNKNOWN, LanguageConfig, LanguageModel, plain
 from linewise.model.network.charset import Charset
-from linewise.model.synth.sources.corpus import joined, prose, receipt_line, scene_word
+from linewise.model.synth.sources.corpus import collapse_spaces, prose, receipt_line, scene_word
 
 ORDER = 6
 # How often an n-gram of three characters or more must have been seen among a million texts to be kept: with half of
@@ -22,7 +22,7 @@ def written(count: int, seed: int) -> Counter[str]:
     """How often each text comes up among `count` that the renderer writes; those of another seed are others."""
     random = Random(seed)
     write = random.choices(list(KINDS), weights=list(KINDS.values()), k=count)
-    return Counter(plain(joined([one(random)])) for one in write)
+    return Counter(plain(collapse_spaces(one(random))) for one in write)
 
 
 def _prose(random: Random) -> str:

