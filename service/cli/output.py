@@ -15,6 +15,7 @@ from linewise.service.cli.common import fail, print_error, progress_bar, replica
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReader, PageReading, Reading
+    from linewise.service.bulk.ray_data import DecodingArguments
     from linewise.service.bulk.writer import Row
     from linewise.service.documents.image import ImageLimits, UprightImage
     from linewise.service.inference.engine import LineReader
@@ -162,51 +163,51 @@ def write_rows(
     sources: list[str], output: Path, settings: Settings, reader: LineReader, decoding: Decoding | None
 ) -> None:
     """Read images in this process and add a row for each to a file."""
-    from linewise.service.bulk.parquet import entries
-    from linewise.service.bulk.writer import rows
+    from linewise.service.bulk.parquet import read_entries
+    from linewise.service.bulk.writer import read_rows
 
     threads = settings.batch_limits.threads if str(reader.device) == "cpu" else 1
 
-    def read_rows(sources: list[str], done: set[str]) -> Iterator[Row]:
-        return rows(reader, entries(sources, done), settings.image_limits, decoding, threads)
+    def read_missing(sources: list[str], done: set[str]) -> Iterator[Row]:
+        return read_rows(reader, read_entries(sources, done), settings.image_limits, decoding, threads)
 
-    _add_rows(sources, output, read_rows)
+    _add_rows(sources, output, read_missing)
 
 
 def write_rows_on_ray(
     sources: list[str],
     output: Path,
     settings: Settings,
-    decoding_arguments: tuple[int, str | None, str, list[str] | None],
+    decoding_arguments: DecodingArguments,
 ) -> None:
     """Read images on Ray and add a row for each to a file; exit with 1 or 2 if that is impossible."""
-    from linewise.service.bulk.ray_data import reading
+    from linewise.service.bulk.ray_data import open_ray_reader
     from linewise.service.bulk.writer import BulkError
 
     if "-" in sources:
         fail("--engine ray reads files: leave out -, standard input", 2)
     replicas = replicas_from_environment()
     try:
-        with reading(settings, replicas, decoding_arguments) as read_rows:
-            _add_rows(sources, output, read_rows)
+        with open_ray_reader(settings, replicas, decoding_arguments) as read_missing:
+            _add_rows(sources, output, read_missing)
     except BulkError as error:
         fail(str(error), 1)
 
 
-def _add_rows(sources: list[str], output: Path, read_rows: Callable[[list[str], set[str]], Iterator[Row]]) -> None:
+def _add_rows(sources: list[str], output: Path, read_missing: Callable[[list[str], set[str]], Iterator[Row]]) -> None:
     """Add a row for each image that has none yet, and print a summary to standard error.
 
-    ``read_rows`` takes the sources and the identifiers that have rows, and yields the other rows in order. The first of
-    several rows with one identifier counts.
+    ``read_missing`` takes the sources and the identifiers that have rows; it yields the other rows in order. Of rows
+    with the same identifier the first counts.
     """
-    from linewise.service.bulk.parquet import count, open_rows
+    from linewise.service.bulk.parquet import count_entries, open_rows
     from linewise.service.bulk.writer import BulkError
 
     try:
         with open_rows(output) as file:
             known, added, failed = len(file.done), 0, 0
-            with progress_bar(count(sources, file.done)) as advance:
-                for row in read_rows(sources, set(file.done)):
+            with progress_bar(count_entries(sources, file.done)) as advance:
+                for row in read_missing(sources, set(file.done)):
                     advance()
                     if row.id not in file.done:
                         file.add(row)

@@ -26,6 +26,7 @@ from linewise.service.cli.output import print_lines, print_pages, write_document
 
 if TYPE_CHECKING:
     from linewise.model import PageReader
+    from linewise.service.bulk.ray_data import DecodingArguments
     from linewise.service.inference.engine import LineReader
     from linewise.service.settings import Settings
 
@@ -101,7 +102,7 @@ class Constraints:
         """Whether any of the options is set."""
         return bool(self.alternatives or self.charset_exclude) or self.charset is not None or self.lexicon is not None
 
-    def decoding_arguments(self) -> tuple[int, str | None, str, list[str] | None]:
+    def decoding_arguments(self) -> DecodingArguments:
         """Arguments of ``LineReader.decoding``; raises ``ValueError`` for a lexicon that is not UTF-8."""
         words = None if self.lexicon is None else self.lexicon.read_text("utf-8").splitlines()
         return self.alternatives, self.charset, self.charset_exclude, words

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from linewise.model.network.checkpoint import DEFAULT_PATH
-from linewise.service.bulk.writer import TOGETHER, BulkError, Row, RowFile, rows
+from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Row, RowFile, read_rows
 from linewise.service.cli import main
 from linewise.service.settings import Settings
 from tests.service.conftest import FakeReader, Pixels
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     """Two lists and a half of pictures, each of its own grey."""
     place = tmp_path / "lines"
     place.mkdir()
-    for number in range(2 * TOGETHER + TOGETHER // 2):
+    for number in range(2 * BATCH_SIZE_IMAGES + BATCH_SIZE_IMAGES // 2):
         Image.new("L", (20, 10), number).save(place / f"{number:03}.png")
     return place
 
@@ -51,7 +51,7 @@ def bulk(monkeypatch: pytest.MonkeyPatch, fake: FakeReader, *arguments: object) 
 
 def test_rows_come_in_the_order_of_the_images(folder: Path, fake: FakeReader) -> None:
     names = files_of(folder)
-    found = list(rows(fake, names, LIMITS, None, threads=3))
+    found = list(read_rows(fake, names, LIMITS, None, threads=3))
     assert [row.id for row in found] == names
     assert [row.text for row in found] == ["" if n == 0 else str(n) for n in range(len(names))]
     assert {row.error for row in found} == {None}
@@ -61,7 +61,7 @@ def test_what_cannot_be_opened_is_a_row_with_an_error(folder: Path, fake: FakeRe
     names = files_of(folder)
     Path(names[3]).write_bytes(b"no picture")
     Path(names[70]).unlink()
-    found = {row.id: row for row in rows(fake, names, LIMITS, None, threads=2)}
+    found = {row.id: row for row in read_rows(fake, names, LIMITS, None, threads=2)}
     assert found[names[3]].error == "The bytes are not those of a PNG, JPEG, WEBP, BMP or TIFF file."
     assert found[names[70]].error == "No such file or directory."
     assert found[names[3]].text is None
@@ -78,7 +78,7 @@ def test_an_image_that_breaks_the_reader_harms_no_other(folder: Path, fake: Fake
         return read(images, decodings)
 
     fake.read = breaks  # type: ignore[method-assign]
-    found = list(rows(fake, names, LIMITS, None, threads=2))
+    found = list(read_rows(fake, names, LIMITS, None, threads=2))
     assert [row.id for row in found] == names
     assert [row.id for row in found if row.error] == [names[5]]
     assert found[5] == Row(names[5], None, None, "The image could not be read: RuntimeError.")
@@ -260,7 +260,7 @@ def test_tables_that_are_of_no_use_are_said_to_be_in_one_line(
     for arguments, said in (
         ([other, "--output", out], "other.parquet: needs the columns id and image, or path"),
         ([broken, "--output", out], "broken.parquet: cannot be read as Parquet"),
-        ([other, "--output", other], "other.parquet: not a table of this command"),
+        ([other, "--output", other], "other.parquet: not a table of linewise read"),
         ([table(tmp_path / "null.parquet", id=["a", None], image=[b"", b""]), "--output", out], "neither id nor path"),
     ):
         result = bulk(monkeypatch, fake, *arguments)
