@@ -1,1 +1,1 @@
-"""Recognition of many files outside HTTP: sources, row files, Parquet, Ray Data."""
+"""Recognition of many files without HTTP, here or on Ray, into rows of JSON lines or Parquet or into documents."""

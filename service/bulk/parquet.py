@@ -1,4 +1,4 @@
-"""What bulk reading takes and gives: files, or tables in Parquet, for which the extra ``ray`` brings pyarrow."""
+"""Inputs and outputs of bulk reading: files, and Parquet tables, which need pyarrow from the extra ``ray``."""
 
 from __future__ import annotations
 
@@ -9,29 +9,38 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linewise.service.bulk.writer import TOGETHER, BulkError, Entry, Row, RowFile, rows_in
+from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Entry, Row, RowFile, rows_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-INPUT = ("id", "image", "path")  # the columns that are read: a name, bytes or Hugging Face's struct, a file's path
-WRITTEN = 10_000  # rows in a row group of the output
+# Identifier; bytes of the file or the struct of Hugging Face datasets; path of the file.
+INPUT_COLUMNS = ("id", "image", "path")
+ROW_GROUP_SIZE = 10_000
 
 
 def is_table(source: str | Path) -> bool:
-    """Whether this is a table rather than an image or JSON lines."""
+    """Whether the name is that of a Parquet table."""
     return str(source).endswith(".parquet")
 
 
-def entries(sources: Iterable[str], done: Collection[str]) -> Iterator[Entry]:
-    """The images of files and tables, in order, but for those that are done. Raises ``BulkError``."""
+def read_entries(sources: Iterable[str], done: Collection[str]) -> Iterator[Entry]:
+    """Yield the entries of files and tables in order, without those in ``done``.
+
+    Raises:
+        BulkError: a table cannot be used.
+    """
     for source in sources:
-        found = _entries_in(Path(source)) if is_table(source) else (Entry(source, source),)
-        yield from (entry for entry in found if entry.id not in done)
+        candidates = _entries_in(Path(source)) if is_table(source) else (Entry(source, source),)
+        yield from (entry for entry in candidates if entry.id not in done)
 
 
-def count(sources: Iterable[str], done: Collection[str]) -> int:
-    """How many images are left, tables counted with all their rows. Raises ``BulkError``."""
+def count_entries(sources: Iterable[str], done: Collection[str]) -> int:
+    """Count the remaining images; tables count with all their rows.
+
+    Raises:
+        BulkError: a table cannot be used.
+    """
     total = 0
     for source in sources:
         if is_table(source):
@@ -44,44 +53,61 @@ def count(sources: Iterable[str], done: Collection[str]) -> int:
 
 
 def open_rows(path: Path) -> RowFile:
-    """A file that rows can be added to: a table, or JSON lines. Raises ``BulkError``."""
+    """Open a Parquet table or a file of JSON lines to add rows.
+
+    Raises:
+        BulkError: the file cannot be used.
+    """
     return TableFile(path) if is_table(path) else RowFile(path)
 
 
 def columns_of(path: Path) -> dict[str, str]:
-    """The columns that are read of a table, with their types. Raises ``BulkError`` where they do not suffice."""
+    """Return the input columns of a table with their types.
+
+    Raises:
+        BulkError: the table cannot be read or lacks columns.
+    """
     with _open(path) as table:
         schema = table.schema_arrow
-        found = {name: str(schema.field(name).type) for name in INPUT if name in schema.names}
-    if not {"image", "path"} & found.keys() or not {"id", "path"} & found.keys():
+        columns = {name: str(schema.field(name).type) for name in INPUT_COLUMNS if name in schema.names}
+    if not {"image", "path"} & columns.keys() or not {"id", "path"} & columns.keys():
         raise BulkError(f"{path}: needs the columns id and image, or path")
-    return found
+    return columns
 
 
 def entries_of(table: pyarrow.Table | pyarrow.RecordBatch) -> list[Entry]:
-    """The images of a part of a table. Raises ``BulkError`` for a row without a name."""
-    nothing = [None] * table.num_rows
-    ids, images, paths = (table.column(name).to_pylist() if name in table.schema.names else nothing for name in INPUT)
-    found = []
-    for name, image, path in zip(ids, images, paths, strict=True):
-        if isinstance(image, dict):
-            image = image.get("bytes") or image.get("path")
-        known = path if name is None else name
-        if known is None:
+    """Convert rows of a table to entries.
+
+    Raises:
+        BulkError: a row has neither id nor path.
+    """
+    absent = [None] * table.num_rows
+    ids, images, paths = (
+        table.column(name).to_pylist() if name in table.schema.names else absent for name in INPUT_COLUMNS
+    )
+    entries = []
+    for row_id, image, path in zip(ids, images, paths, strict=True):
+        identifier = path if row_id is None else row_id
+        if identifier is None:
             raise BulkError("a row of the table has neither id nor path")
-        found.append(Entry(str(known), image or path))
-    return found
+        content = image.get("bytes") or image.get("path") if isinstance(image, dict) else image
+        entries.append(Entry(str(identifier), content or path))
+    return entries
 
 
 def table_of(rows: list[Row]) -> pyarrow.Table:
-    """Rows as a table."""
+    """Convert rows to a table."""
     return _pyarrow().Table.from_pylist([asdict(row) for row in rows], schema=_schema())
 
 
 class TableFile(RowFile):
-    """A Parquet file of rows. A journal beside it takes them, and becomes the file when all are there.
+    """Parquet file of rows with a journal beside it.
 
-    What a crash leaves is the journal, with which the next run goes on; a file that was there stays whole meanwhile.
+    Rows are appended to the journal, a file of JSON lines, which ``finish`` merges into the table. A crash leaves the
+    journal, with which the next run resumes, and the previous table intact.
+
+    Raises:
+        BulkError: pyarrow is missing, or the table or the journal cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,35 +116,35 @@ class TableFile(RowFile):
         if path.exists():
             with _open(path) as table:
                 if not table.schema_arrow.equals(_schema()):
-                    raise BulkError(f"{path}: not a table of this command; name another file")
+                    raise BulkError(f"{path}: not a table of linewise read; name another file")
         super().__init__(path.with_name(path.name + ".jsonl"))
-        self._written = {row.id for row in self._rows_written()}
-        self.done |= self._written
+        self._ids_in_table = {row.id for row in self._rows_in_table()}
+        self.done |= self._ids_in_table
 
     def finish(self) -> None:
-        """Put the rows of the journal behind those of the file, in one move, and drop the journal."""
+        """Append the rows of the journal to the table, atomically, and delete the journal."""
         super().finish()
-        new = (row for row in rows_in(self.path) if row.id not in self._written)
+        new = (row for row in rows_of(self.path) if row.id not in self._ids_in_table)
         if (first := next(new, None)) is not None or not self.table.exists():
             draft = self.table.with_name(self.table.name + ".part")
             with _pyarrow().parquet.ParquetWriter(draft, _schema()) as writer:
-                for source in (self._rows_written(), iter([first] if first else []), new):
-                    while some := list(islice(source, WRITTEN)):
-                        writer.write_table(table_of(some))
+                for source in (self._rows_in_table(), iter([first] if first else []), new):
+                    while row_group := list(islice(source, ROW_GROUP_SIZE)):
+                        writer.write_table(table_of(row_group))
             draft.replace(self.table)
-        os.remove(self.path)  # should a crash come before this, the journal's rows are known to be in the file
+        os.remove(self.path)  # after a crash just before this, the next run finds the journal's rows in the table
 
-    def _rows_written(self) -> Iterator[Row]:
+    def _rows_in_table(self) -> Iterator[Row]:
         if self.table.exists():
             with _open(self.table) as table:
-                for batch in table.iter_batches(WRITTEN):
+                for batch in table.iter_batches(ROW_GROUP_SIZE):
                     yield from (Row(**row) for row in batch.to_pylist())
 
 
 def _entries_in(path: Path) -> Iterator[Entry]:
     columns = columns_of(path)
     with _open(path) as table:
-        for batch in table.iter_batches(TOGETHER, columns=list(columns)):
+        for batch in table.iter_batches(BATCH_SIZE_IMAGES, columns=list(columns)):
             yield from entries_of(batch)
 
 
@@ -131,7 +157,11 @@ def _open(path: Path) -> Any:
 
 
 def _pyarrow() -> Any:
-    """The library, which takes its time to import; ``BulkError`` says how to get it where it is missing."""
+    """Import pyarrow, which is slow to import.
+
+    Raises:
+        BulkError: pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""Images in files: which ones are meant, and their pixels or what is wrong with them."""
+"""Sources of images: resolution of arguments to files, and their pixels or the reason why they cannot be decoded."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ DOCUMENTS = SUFFIXES | {".pdf"}
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that cannot be had, with one line that says why."""
+    """An image that cannot be opened or decoded; ``reason`` is one line."""
 
     source: str
     reason: str
 
 
 def image_files(arguments: Iterable[str], suffixes: Collection[str] = SUFFIXES) -> Iterator[str]:
-    """Every image that the arguments name, folders and patterns resolved, in a stable order."""
+    """Resolve files, folders and glob patterns to image files; ``-`` is standard input.
+
+    Folders and patterns are resolved in sorted order. A pattern without a match is yielded as it is.
+    """
     for argument in arguments:
         path = Path(argument)
         if argument == "-" or path.is_file():
             yield argument
         elif path.is_dir():
-            yield from (str(found) for found in sorted(path.rglob("*")) if found.suffix.lower() in suffixes)
+            yield from (str(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes)
         else:
             matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
-            yield from matches or [argument]  # a name that nothing bears is reported when it is opened
+            yield from matches or [argument]  # opening it reports the missing file
 
 
 def open_source(source: str | bytes, limits: ImageLimits) -> UprightImage | Failure:
-    """The picture in a file, or on standard input where the source is ``-``, or in bytes that came from elsewhere."""
+    """Decode the image of a path, of standard input (``-``) or of bytes."""
     from linewise.service.documents.image import decode
     from linewise.service.errors import ServiceError
 
@@ -52,7 +55,7 @@ def open_source(source: str | bytes, limits: ImageLimits) -> UprightImage | Fail
 
 
 def document_pages(source: str, limits: ImageLimits) -> Iterator[UprightImage | Failure]:
-    """The pages of a PDF or TIFF one after the other, or the one picture of another file."""
+    """Decode the pages of a PDF or TIFF one by one, or the single image of another file."""
     from linewise.service.documents.multipage import decode_page, page_count
     from linewise.service.errors import ServiceError
 
@@ -68,12 +71,12 @@ def document_pages(source: str, limits: ImageLimits) -> Iterator[UprightImage | 
     for number in range(count):
         try:
             yield decode_page(data, number, limits)
-        except ServiceError as error:  # the other pages may be good
+        except ServiceError as error:  # the other pages may be intact
             yield Failure(source if count == 1 else f"{source}, page {number + 1}", error.detail)
 
 
 def document_length(source: str, limits: ImageLimits) -> int:
-    """How many pages a file has, 1 where that cannot be told: reading it will say why."""
+    """Count the pages of a file; 1 for standard input and for a file that cannot be opened."""
     from linewise.service.documents.multipage import page_count
     from linewise.service.errors import ServiceError
 
@@ -84,5 +87,9 @@ def document_length(source: str, limits: ImageLimits) -> int:
 
 
 def content(source: str) -> bytes:
-    """The bytes of a file, or of standard input where the source is ``-``. Raises ``OSError``."""
+    """Read the bytes of a path or of standard input (``-``).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

@@ -1,4 +1,4 @@
-"""Many images to a file of rows: in order, on every core, and gone on with where a run was cut."""
+"""Recognition of many images on all cores into an append-only file of rows that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from linewise.service.documents.image import ImageLimits, UprightImage
     from linewise.service.inference.engine import LineReader
 
-TOGETHER = 64  # images decoded and read at once: full passes of most widths, some megabytes
+BATCH_SIZE_IMAGES = 64  # decoded and read at once: full network batches of most widths in a few megabytes
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one image: a text with its confidence, or an error."""
+    """Result of one image: text and confidence (0 to 1), or an error."""
 
     id: str
     text: str | None
@@ -35,75 +35,82 @@ class Row:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image to read: its name, and the bytes of its file, or the file's path, or None where a table has neither."""
+    """An image to read: its identifier, and the bytes or path of its file; None if a table has neither."""
 
     id: str
     content: bytes | str | None
 
 
 class BulkError(Exception):
-    """An input or the output cannot be used; the message is one line that says why."""
+    """An input or the output cannot be used; the message is one line."""
 
 
-def rows(
+def read_rows(
     reader: LineReader, images: Iterable[str | Entry], limits: ImageLimits, decoding: Decoding | None, threads: int
 ) -> Iterator[Row]:
-    """One row for each image, in order, however many there are: no more than a few lists are held at a time."""
-    left = (Entry(image, image) if isinstance(image, str) else image for image in images)
-    under_way: deque[Future[list[Row]]] = deque()
+    """Read images with ``threads`` threads; yields one row per image in order.
+
+    Memory is bounded: at most two batches per thread are in flight.
+    """
+    entries = (Entry(image, image) if isinstance(image, str) else image for image in images)
+    in_flight: deque[Future[list[Row]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bulk") as pool:
         try:
             while True:
-                while len(under_way) < 2 * threads and (some := list(islice(left, TOGETHER))):
-                    under_way.append(pool.submit(_read, reader, some, limits, decoding))
-                if not under_way:
+                while len(in_flight) < 2 * threads and (batch := list(islice(entries, BATCH_SIZE_IMAGES))):
+                    in_flight.append(pool.submit(_read_batch, reader, batch, limits, decoding))
+                if not in_flight:
                     return
-                yield from under_way.popleft().result()
+                yield from in_flight.popleft().result()
         finally:
-            for future in under_way:
+            for future in in_flight:
                 future.cancel()
 
 
-def _read(reader: LineReader, images: list[Entry], limits: ImageLimits, decoding: Decoding | None) -> list[Row]:
-    opened = [_open(image, limits) for image in images]
-    pixels = [image.pixels for image in opened if not isinstance(image, Failure)]
+def _read_batch(reader: LineReader, batch: list[Entry], limits: ImageLimits, decoding: Decoding | None) -> list[Row]:
+    """Read a batch at once; after an error, read its images one by one to find the faulty one."""
+    images = [_open(entry, limits) for entry in batch]
+    pixels = [image.pixels for image in images if not isinstance(image, Failure)]
     try:
         readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
     except Exception as error:
-        if len(images) == 1:  # found: this image is to blame, and no other is to suffer for it
-            return [Row(images[0].id, None, None, f"The image could not be read: {type(error).__name__}.")]
-        return [row for image in images for row in _read(reader, [image], limits, decoding)]
-    found = []
-    for entry, image in zip(images, opened, strict=True):
+        if len(batch) == 1:
+            return [Row(batch[0].id, None, None, f"The image could not be read: {type(error).__name__}.")]
+        return [row for entry in batch for row in _read_batch(reader, [entry], limits, decoding)]
+    rows = []
+    for entry, image in zip(batch, images, strict=True):
         if isinstance(image, Failure):
-            found.append(Row(entry.id, None, None, image.reason))
+            rows.append(Row(entry.id, None, None, image.reason))
         else:
             reading = next(readings)
-            found.append(Row(entry.id, reading.text, round(reading.confidence, 4)))
-    return found
+            rows.append(Row(entry.id, reading.text, round(reading.confidence, 4)))
+    return rows
 
 
-def _open(image: Entry, limits: ImageLimits) -> UprightImage | Failure:
-    if image.content is None:
-        return Failure(image.id, "The row holds no image.")
-    return open_source(image.content, limits)
+def _open(entry: Entry, limits: ImageLimits) -> UprightImage | Failure:
+    if entry.content is None:
+        return Failure(entry.id, "The row holds no image.")
+    return open_source(entry.content, limits)
 
 
-def rows_in(path: Path) -> Iterator[Row]:
-    """The rows of a file that ``RowFile`` wrote."""
+def rows_of(path: Path) -> Iterator[Row]:
+    """Parse the rows of a file that ``RowFile`` wrote."""
     with path.open(encoding="utf-8") as file:
         yield from (Row(**json.loads(line)) for line in file)
 
 
 class RowFile:
-    """A file of one JSON object a line that is only ever added to.
+    """Append-only file with one row per line as a JSON object.
 
-    Opening it finds out what is there already, in ``done``, and drops a last line that a crash cut short.
+    Opening it collects the identifiers of its rows in ``done`` and drops an incomplete last line, which a crash leaves.
+
+    Raises:
+        BulkError: the file has another suffix, cannot be opened, or holds other lines than rows.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".jsonl", ".ndjson"):
-            raise BulkError(f"{path}: name a file that ends in .jsonl, for JSON lines, or in .parquet")
+            raise BulkError(f"{path}: name a file that ends in .jsonl (JSON lines) or .parquet")
         self.path = path
         self.done: set[str] = set()
         try:
@@ -117,26 +124,27 @@ class RowFile:
             raise
 
     def _recover(self) -> None:
+        """Collect the identifiers of all complete rows and truncate the file behind the last one."""
         self._file.seek(0)
-        whole = 0
+        valid_length = 0
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n"):
                 break
             try:
                 self.done.add(json.loads(line)["id"])
             except (ValueError, KeyError, TypeError):
-                raise BulkError(f"{self.path}, line {number}: not a row of this command; name another file") from None
-            whole += len(line)
-        self._file.truncate(whole)
+                raise BulkError(f"{self.path}, line {number}: not a row of linewise read; name another file") from None
+            valid_length += len(line)
+        self._file.truncate(valid_length)
         self._file.seek(0, os.SEEK_END)
 
     def add(self, row: Row) -> None:
-        """Write a row."""
+        """Append a row."""
         self._file.write((json.dumps(asdict(row), ensure_ascii=False) + "\n").encode())
         self.done.add(row.id)
 
     def finish(self) -> None:
-        """Called when there is a row for every image."""
+        """Complete the file: every image has its row."""
         self._file.close()
 
     def __enter__(self) -> RowFile:

@@ -1,1 +1,1 @@
-"""The command line, one file per command."""
+"""The command line: `main` holds the application, the other modules its commands by group."""

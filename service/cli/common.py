@@ -1,7 +1,10 @@
-"""What every command shares: options, settings, the recogniser, and one line on standard error for what is wrong."""
+"""Options, settings, model loading, errors and the progress bar that the commands share."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -10,32 +13,58 @@ import typer
 
 if TYPE_CHECKING:
     from linewise.service.inference.engine import LineReader, PageFinder
-    from linewise.service.inference.worker import ModelProcess
-    from linewise.service.settings import Settings
+    from linewise.service.settings import Replicas, Settings
+
+EngineName = Literal["embedded", "ray"]
 
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Torch device, such as cpu or cuda:0; the GPU if there is one when left out.")
+    str | None, typer.Option(help="Torch device, such as cpu or cuda:0. Default: the GPU if there is one, else cpu.")
 ]
 EngineOption = Annotated[
-    Literal["embedded", "ray"], typer.Option(help="In this process, or on Ray: on any number of machines.")
+    EngineName, typer.Option(help="Run the model in this process (embedded) or on a Ray cluster (ray).")
 ]
-WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the one in the package.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the packaged one.")]
+
+MIN_PROGRESS_BAR_ITEMS = 6
 
 
-def settings_from(**given: object) -> Settings:
-    """The settings from options and environment; wrong ones end the program with one line."""
+def print_error(message: str) -> None:
+    """Print one line to standard error, after the name of the program."""
+    typer.echo(f"linewise: {message}", err=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line to standard error and exit with ``code``."""
+    print_error(message)
+    raise typer.Exit(code)
+
+
+def settings_from(**options: object) -> Settings:
+    """Build the settings from the environment and from options that are not None; exit with 2 if invalid."""
     from pydantic import ValidationError
 
     from linewise.service.settings import Settings, explain
 
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         fail(explain(error), 2)
 
 
+def replicas_from_environment() -> Replicas:
+    """Build the settings of Ray replicas from the environment; exit with 2 if invalid."""
+    from pydantic import ValidationError
+
+    from linewise.service.settings import Replicas, explain
+
+    try:
+        return Replicas()
+    except ValidationError as error:
+        fail(explain(error, "LINEWISE_RAY_"), 2)
+
+
 def open_reader(settings: Settings) -> LineReader:
-    """The recogniser; a checkpoint or a precision that cannot be used ends the program with one line."""
+    """Load the recogniser; exit with 1 if the checkpoint or the precision cannot be used."""
     from linewise.model import CheckpointError
     from linewise.service.app import load_reader
 
@@ -45,37 +74,46 @@ def open_reader(settings: Settings) -> LineReader:
         fail(str(error), 1)
 
 
-def load_model(process: ModelProcess) -> None:
-    """Wait for a model in a process of its own; one that cannot be used ends the program with one line."""
-    from linewise.service.inference.worker import CannotStart
-
-    try:
-        process.load()
-    except CannotStart as error:
-        fail(str(error), 1)
-
-
-def need_ray(use: str) -> None:
-    """Ends the program with one line on how to install the extra, unless Ray is there."""
-    if find_spec("ray") is None:
-        fail(f"not installed: ray; {use} needs pip install 'linewise[ray]'", 1)
-
-
-def open_pages(reader: LineReader) -> PageFinder | None:
-    """What finds the lines of pages; a checkpoint that cannot be used ends the program with one line."""
+def open_page_finder(reader: LineReader) -> PageFinder | None:
+    """Load the line detector for a recogniser; exit with 1 if the checkpoint cannot be used."""
     from linewise.model import CheckpointError
-    from linewise.service.app import open_page_finder
+    from linewise.service import app
 
     try:
-        return open_page_finder(reader)
+        return app.open_page_finder(reader)
     except CheckpointError as error:
         fail(str(error), 1)
 
 
-def print_error(message: str) -> None:
-    typer.echo(f"linewise: {message}", err=True)
+def require_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Exit with 1 and name the extra to install unless all packages are installed."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        fail(f"not installed: {', '.join(missing)}; {purpose} needs pip install 'linewise[{extra}]'", 1)
 
 
-def fail(message: str, code: int) -> NoReturn:
-    print_error(message)
-    raise typer.Exit(code)
+def require_ray() -> None:
+    """Exit with 1 unless Ray is installed."""
+    require_packages(["ray"], "ray", "--engine ray")
+
+
+def require_training_extra() -> None:
+    """Exit with 1 unless the packages of the extra ``train`` are installed."""
+    require_packages(["fontTools", "matplotlib", "wordfreq"], "train", "the command")
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error if it is a terminal and ``total`` is large; yields the function that advances it."""
+    if total < MIN_PROGRESS_BAR_ITEMS or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # The bar intercepts standard output only if both streams are the same terminal: lines then appear above the bar.
+    same_terminal = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=same_terminal, transient=True) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda: bar.advance(task)

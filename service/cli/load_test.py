@@ -1,7 +1,7 @@
-"""Load on a running service, measured from outside: how fast, how late, how honest when it is too much.
+"""The command ``linewise load`` and its load generator.
 
-The client is a bare HTTP/1.1 exchange on asyncio streams: on a small machine a full client library would take as much
-of the processor as the service does, and the figures would be its own.
+The client is a bare HTTP/1.1 exchange on asyncio streams. A full client library would use as much of a small machine's
+processor as the service itself, and distort the figures.
 """
 
 from __future__ import annotations
@@ -15,15 +15,53 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-BOUNDARY = "linewise-load"
-FRESH = 3.0  # seconds that an idle connection is trusted; servers commonly close theirs after five
+import typer
+
+from linewise.service.bulk.sources import image_files
+from linewise.service.cli.common import fail
+
+MULTIPART_BOUNDARY = "linewise-load"
+MAX_CONNECTION_IDLE_S = 3.0  # servers commonly close idle connections after 5 s
+
+
+def load(
+    url: Annotated[str, typer.Argument(help="Address of a running service, such as http://127.0.0.1:8000.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns to send.")],
+    clients: Annotated[
+        int, typer.Option(min=1, help="Concurrent clients. Each sends its next request after its response.")
+    ] = 32,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Average requests per second, whatever the responses; replaces --clients."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per request; only without --rate.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the test.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+) -> None:
+    """Send requests to a running service; print throughput, latency and response statuses."""
+    contents = [Path(source).read_bytes() for source in image_files(images) if Path(source).is_file()]
+    if not contents:
+        fail(f"no images in {', '.join(images)}", 1)
+    test = (
+        closed_loop(url, contents, clients=clients, seconds=seconds, batch=batch)
+        if rate is None
+        else open_loop(url, contents, rate=rate, seconds=seconds)
+    )
+    report = asyncio.run(test)
+    typer.echo(json.dumps(report.as_dict()) if as_json else as_lines(report))
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request: when it was sent, how long the answer took, both in seconds, its status and images in it."""
+    """One request and its response.
+
+    ``sent`` is the time of sending and ``seconds`` the latency, both in seconds; ``images`` is the number of images in
+    the request. Status 0 is a lost connection.
+    """
 
     sent: float
     seconds: float
@@ -33,28 +71,31 @@ class Exchange:
 
 @dataclass
 class Report:
-    """All exchanges of a run of ``seconds`` seconds."""
+    """All exchanges of a test of ``seconds`` seconds."""
 
     seconds: float
     exchanges: list[Exchange] = field(default_factory=list)
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How many answers had which status; 0 is a lost connection."""
-        return dict(sorted(Counter(one.status for one in self.exchanges).items()))
+        """Number of responses by status."""
+        return dict(sorted(Counter(exchange.status for exchange in self.exchanges).items()))
 
     @property
     def images_per_second(self) -> float:
         """Images read per second."""
-        return sum(one.images for one in self.exchanges if one.status == 200) / self.seconds
+        return sum(exchange.images for exchange in self.exchanges if exchange.status == 200) / self.seconds
 
     def percentile(self, percent: float, *, good: bool) -> float:
-        """Milliseconds within which that share of the good answers, or of the refusals, came; 0 without any."""
-        times = sorted(one.seconds for one in self.exchanges if (one.status == 200) == good)
+        """Compute a latency percentile in ms of the responses with status 200 or, if not ``good``, of the others.
+
+        0 without any.
+        """
+        times = sorted(exchange.seconds for exchange in self.exchanges if (exchange.status == 200) == good)
         return round(1000.0 * times[min(len(times) - 1, int(len(times) * percent / 100.0))], 1) if times else 0.0
 
     def as_dict(self) -> dict[str, object]:
-        """The figures, times in milliseconds."""
+        """Return the figures by name; latencies in ms."""
         return {
             "seconds": round(self.seconds, 2),
             "images_per_s": round(self.images_per_second, 1),
@@ -68,16 +109,16 @@ class Report:
 
 
 class _Connection:
-    """One keep-alive connection, opened anew when the other side has closed it."""
+    """Keep-alive connection that is reopened after the server has closed it."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._used = 0.0
+        self._last_used = 0.0
 
     async def exchange(self, request: bytes) -> int:
-        """Send a request and take in the whole answer; its status, 0 when the connection was lost."""
-        if time.monotonic() - self._used > FRESH:
+        """Send a request, receive the whole response and return its status; 0 if the connection was lost."""
+        if time.monotonic() - self._last_used > MAX_CONNECTION_IDLE_S:
             self.close()
         try:
             if self._streams is None:
@@ -89,34 +130,38 @@ class _Connection:
             await reader.readexactly(int(fields[b"content-length"]))
             if fields.get(b"connection") == b"close":
                 self.close()
-            self._used = time.monotonic()
+            self._last_used = time.monotonic()
             return int(head.split(b" ", 2)[1])
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             return 0
 
     def close(self) -> None:
+        """Close the connection, if open."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
 
 def requests_for(url: str, images: Sequence[bytes], batch: int) -> tuple[str, int, list[tuple[bytes, int]]]:
-    """Host, port and the requests, each with its number of images, that send every image once."""
+    """Build requests that send every image once.
+
+    Returns host, port, and the bytes of each request with its number of images.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     path = "/recognize" if batch == 1 else "/recognize/batch"
     requests = []
     for first in range(0, len(images), batch):
-        chosen = images[first : first + batch]
-        content_type, body = ("image/png", chosen[0]) if batch == 1 else multipart(chosen)
+        group = images[first : first + batch]
+        content_type, body = ("image/png", group[0]) if batch == 1 else multipart(group)
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
-        requests.append((f"{head}\r\n\r\n".encode() + body, len(chosen)))
+        requests.append((f"{head}\r\n\r\n".encode() + body, len(group)))
     return host, port, requests
 
 
 async def closed_loop(url: str, images: Sequence[bytes], *, clients: int, seconds: float, batch: int = 1) -> Report:
-    """So many clients, each sending its next request when it has its answer."""
+    """Run ``clients`` clients that each send the next request after the response to the last."""
     host, port, requests = requests_for(url, images, batch)
     report = Report(seconds)
 
@@ -128,7 +173,7 @@ async def closed_loop(url: str, images: Sequence[bytes], *, clients: int, second
             position += 1
         connection.close()
 
-    with _without_pauses():
+    with _garbage_collection_paused():
         started = time.perf_counter()
         await asyncio.gather(*(client(number) for number in range(clients)))
         report.seconds = time.perf_counter() - started
@@ -136,26 +181,26 @@ async def closed_loop(url: str, images: Sequence[bytes], *, clients: int, second
 
 
 async def open_loop(url: str, images: Sequence[bytes], *, rate: float, seconds: float, seed: int = 0) -> Report:
-    """Requests at random moments, ``rate`` per second on average, whatever becomes of the ones before."""
+    """Send requests as a Poisson process of ``rate`` per second, without waiting for responses."""
     host, port, requests = requests_for(url, images, 1)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     report = Report(seconds)
     idle: list[_Connection] = []
     running: set[asyncio.Task[None]] = set()
 
-    async def one(request: bytes, count: int) -> None:
+    async def send(request: bytes, image_count: int) -> None:
         connection = idle.pop() if idle else _Connection(host, port)
-        await _timed(connection, request, count, report)
+        await _timed(connection, request, image_count, report)
         idle.append(connection)
 
-    with _without_pauses():
+    with _garbage_collection_paused():
         due = started = time.perf_counter()
         while due - started < seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            task = asyncio.create_task(one(*chance.choice(requests)))
+            task = asyncio.create_task(send(*rng.choice(requests)))
             running.add(task)
             task.add_done_callback(running.discard)
-            due += chance.expovariate(rate)
+            due += rng.expovariate(rate)
         await asyncio.gather(*running)
         report.seconds = time.perf_counter() - started
     for connection in idle:
@@ -164,8 +209,8 @@ async def open_loop(url: str, images: Sequence[bytes], *, rate: float, seconds: 
 
 
 @contextlib.contextmanager
-def _without_pauses() -> Iterator[None]:
-    """No search for garbage meanwhile: its pauses would be measured as the service's."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Disable garbage collection, whose pauses would count as latency of the service."""
     gc.collect()
     gc.disable()
     try:
@@ -175,21 +220,23 @@ def _without_pauses() -> Iterator[None]:
 
 
 async def _timed(connection: _Connection, request: bytes, images: int, report: Report) -> None:
+    """Make one exchange and add it to the report."""
     sent = time.perf_counter()
     status = await connection.exchange(request)
     report.exchanges.append(Exchange(sent, time.perf_counter() - sent, status, images))
 
 
 def multipart(images: Sequence[bytes]) -> tuple[str, bytes]:
-    """Content type and body of a form that holds the images as ``files``."""
+    """Encode images as a multipart form with the field ``files``; returns content type and body."""
     parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{number}"\r\n\r\n'.encode() + image
+        f'--{MULTIPART_BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{number}"\r\n\r\n'.encode()
+        + image
         for number, image in enumerate(images)
     ]
-    body = b"\r\n".join(parts) + f"\r\n--{BOUNDARY}--\r\n".encode()
-    return f"multipart/form-data; boundary={BOUNDARY}", body
+    body = b"\r\n".join(parts) + f"\r\n--{MULTIPART_BOUNDARY}--\r\n".encode()
+    return f"multipart/form-data; boundary={MULTIPART_BOUNDARY}", body
 
 
 def as_lines(report: Report) -> str:
-    """The figures for a person."""
+    """Format the figures as text, one per line."""
     return "\n".join(f"{name:>16}  {json.dumps(value)}" for name, value in report.as_dict().items())

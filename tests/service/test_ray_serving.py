@@ -1,4 +1,4 @@
-"""The service on a real Ray: the same answers, nothing lost with a replica, refusals in time, an orderly end."""
+"""The service on a real Ray: equal responses, retries after a lost replica, backpressure, shutdown; import paths."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ from tests.service.conftest import FakeReader, draw_line, encode, wait_until_rea
 pytest.importorskip("ray", reason="the extra ray is not installed")
 needs_weights = pytest.mark.skipif(not DEFAULT_PATH.is_file(), reason="no weights in this tree")
 
-HANG = 240  # seconds: on a busy machine everything about Ray takes long
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 240  # Ray is slow on a busy machine
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Process ids below one, with their names."""
+    """Return the ids of all descendants of a process with their command lines."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -42,18 +43,18 @@ def descendants(pid: int) -> dict[int, str]:
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            except OSError:  # gone meanwhile
+            except OSError:  # the process has ended
                 continue
-    found: set[int] = set()
+    below: set[int] = set()
     new = {pid}
     while new:
-        new = {child for child, parent in parents.items() if parent in new} - found
-        found |= new
-    return {child: names.get(child, "") for child in found}
+        new = {child for child, parent in parents.items() if parent in new} - below
+        below |= new
+    return {child: names.get(child, "") for child in below}
 
 
-class BatchedResult:
-    """The command in a process of its own, with two replicas that are easily full."""
+class RayService:
+    """``linewise serve --engine ray`` with two replicas of small capacity."""
 
     def __init__(self, home: Path) -> None:
         with socket.socket() as free:
@@ -61,13 +62,13 @@ class BatchedResult:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         environment = os.environ | {
-            "HOME": str(home),  # Ray leaves its token there
+            "HOME": str(home),  # where Ray writes its token
             "RAY_ADDRESS": "local",
             "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "100000000",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_worker_niceness": "0",  # Ray's own 15 starves them beside anything else
+            "RAY_worker_niceness": "0",  # the default of 15 starves workers on a busy machine
             "LINEWISE_LOG_LEVEL": "error",
-            "LINEWISE_RAY_CPUS": "0.5",  # two replicas on a machine of one core as well
+            "LINEWISE_RAY_CPUS": "0.5",  # two replicas fit on one core
             "LINEWISE_RAY_MIN_REPLICAS": "2",
             "LINEWISE_RAY_MAX_REPLICAS": "2",
             "LINEWISE_RAY_MAX_REQUESTS": "2",
@@ -78,16 +79,16 @@ class BatchedResult:
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
 
     def replicas(self) -> set[int]:
-        names = descendants(self.process.pid).items()
-        return {pid for pid, name in names if name.startswith("ray::ServeReplica:linewise")}
+        processes = descendants(self.process.pid).items()
+        return {pid for pid, name in processes if name.startswith("ray::ServeReplica:linewise")}
 
     def wait_for(self, replicas: int) -> None:
-        """Until a request is answered and so many replicas are there."""
-        deadline = time.monotonic() + HANG
+        """Wait until the service is ready with this number of replicas."""
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             assert time.monotonic() < deadline and self.process.poll() is None, Path(self.log.name).read_text()[-4000:]
             try:
-                answer = httpx2.get(f"{self.url}/healthz/ready", timeout=HANG)
+                answer = httpx2.get(f"{self.url}/healthz/ready", timeout=TIMEOUT_S)
                 if answer.status_code == 200 and len(self.replicas()) == replicas:
                     return
             except httpx2.TransportError:
@@ -96,12 +97,12 @@ class BatchedResult:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(HANG)
+        return self.process.wait(TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchedResult]:
-    service = BatchedResult(tmp_path_factory.mktemp("ray"))
+def ray_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayService]:
+    service = RayService(tmp_path_factory.mktemp("ray"))
     try:
         service.wait_for(2)
         yield service
@@ -110,14 +111,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchedResult]:
             below = descendants(service.process.pid)
             service.process.terminate()
             try:
-                service.process.wait(HANG)
+                service.process.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 for pid in (service.process.pid, *below):
                     os.kill(pid, signal.SIGKILL)
         service.log.close()
 
 
-def without_the_moment(answer: httpx2.Response) -> dict[str, Any]:
+def stable_fields(answer: httpx2.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return {name: value for name, value in body.items() if name not in ("request_id", "timing_ms")}
@@ -125,90 +126,94 @@ def without_the_moment(answer: httpx2.Response) -> dict[str, Any]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """A thread in each pass, as in the service's own process: sums in bfloat16 depend on how they are split."""
+    """Run each pass on one thread, as the service does: sums in bfloat16 depend on how they are split."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @needs_weights
 @pytest.mark.usefixtures("one_thread")
-def test_a_replica_answers_as_one_process_does(served: BatchedResult) -> None:
+def test_a_replica_answers_as_one_process_does(ray_service: RayService) -> None:
     picture = encode(draw_line())
-    asked: dict[str, Any] = {"content": picture, "params": {"detail": "chars", "alternatives": "2"}}
+    request: dict[str, Any] = {"content": picture, "params": {"detail": "chars", "alternatives": "2"}}
     with TestClient(create_app(Settings(device="cpu"))) as embedded:
         wait_until_ready(embedded)
-        wanted = without_the_moment(embedded.post("/recognize", **asked))
+        expected = stable_fields(embedded.post("/recognize", **request))
         refused = embedded.post("/recognize", content=b"no picture")
-    with httpx2.Client(base_url=served.url, timeout=HANG) as client:
-        assert without_the_moment(client.post("/recognize", **asked)) == wanted
+    with httpx2.Client(base_url=ray_service.url, timeout=TIMEOUT_S) as client:
+        assert stable_fields(client.post("/recognize", **request)) == expected
         answer = client.post("/recognize", content=b"no picture")
         assert (answer.status_code, answer.json()["code"]) == (refused.status_code, refused.json()["code"])
         assert answer.headers["content-type"] == "application/problem+json"
         batch = client.post("/recognize/batch", files=[("files", picture)] * 3).json()
-        assert [item["text"] for item in batch["results"]] == [wanted["text"]] * 3
+        assert [item["text"] for item in batch["results"]] == [expected["text"]] * 3
 
 
+@pytest.mark.slow
 @needs_weights
-def test_whoever_finds_all_replicas_full_is_told_when_to_come_back(served: BatchedResult) -> None:
+def test_a_request_beyond_the_capacity_of_all_replicas_gets_503_and_retry_after(ray_service: RayService) -> None:
     files = [("files", encode(draw_line(f"number {number} of a long line"))) for number in range(32)]
 
     def ask(_: int) -> httpx2.Response:
-        return httpx2.post(f"{served.url}/recognize/batch", files=files, timeout=HANG)
+        return httpx2.post(f"{ray_service.url}/recognize/batch", files=files, timeout=TIMEOUT_S)
 
-    with ThreadPoolExecutor(24) as pool:  # of which 2 x 2 are under way at the replicas and 4 wait
+    with ThreadPoolExecutor(24) as pool:  # 2 at each replica and 4 in the queue
         answers = list(pool.map(ask, range(24)))
     assert {answer.status_code for answer in answers} == {200, 503}
     assert {answer.headers.get("retry-after") for answer in answers if answer.status_code == 503} == {"1"}
 
 
+@pytest.mark.slow
 @needs_weights
-def test_what_dies_with_a_replica_is_made_good_by_the_clients_next_try(served: BatchedResult) -> None:
-    wanted = 8 * 12
+def test_requests_that_a_killed_replica_loses_succeed_when_the_client_retries(ray_service: RayService) -> None:
+    total = 8 * 12
     texts: list[str] = []
-    under_way = threading.Event()
+    a_quarter_is_read = threading.Event()
 
     def ask() -> None:
-        with Client(served.url, timeout=HANG) as client:
-            for _ in range(wanted // 8):
+        with Client(ray_service.url, timeout=TIMEOUT_S) as client:
+            for _ in range(total // 8):
                 texts.append(client.read(encode(draw_line())).text)
-                if len(texts) > wanted // 4:
-                    under_way.set()
+                if len(texts) > total // 4:
+                    a_quarter_is_read.set()
 
-    before = served.replicas()
+    before = ray_service.replicas()
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask) for _ in range(8)]
-        assert under_way.wait(HANG)
+        assert a_quarter_is_read.wait(TIMEOUT_S)
         os.kill(min(before), signal.SIGKILL)
         for future in asking:
-            future.result()  # raises what the client could not make good
-    assert len(texts) == wanted and set(texts) == {texts[0]}
-    served.wait_for(2)
-    assert min(before) not in served.replicas()
+            future.result()  # raises errors that the client did not retry
+    assert len(texts) == total and set(texts) == {texts[0]}
+    ray_service.wait_for(2)
+    assert min(before) not in ray_service.replicas()
 
 
+@pytest.mark.slow
 @needs_weights
-def test_told_to_stop_it_finishes_what_was_taken_and_leaves_nothing_behind(served: BatchedResult) -> None:
+def test_on_sigterm_it_finishes_admitted_requests_and_leaves_no_process_behind(ray_service: RayService) -> None:
     lines = [f"{number} of many long lines, read one after the other" for number in range(64)]
     files = [("files", encode(draw_line(line))) for line in lines]
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx2.post, f"{served.url}/recognize/batch", files=files, timeout=HANG)
-        with httpx2.Client(base_url=served.url, timeout=HANG) as client:
-            deadline = time.monotonic() + HANG
-            while "linewise_in_flight 64.0" not in client.get("/metrics").text:  # asks either replica
+        answer = pool.submit(httpx2.post, f"{ray_service.url}/recognize/batch", files=files, timeout=TIMEOUT_S)
+        with httpx2.Client(base_url=ray_service.url, timeout=TIMEOUT_S) as client:
+            deadline = time.monotonic() + TIMEOUT_S
+            while "linewise_in_flight 64.0" not in client.get("/metrics").text:  # of either replica
                 assert time.monotonic() < deadline and not answer.done()
-        below = descendants(served.process.pid)
-        assert served.stop() == 0, Path(served.log.name).read_text()[-4000:]
+        below = descendants(ray_service.process.pid)
+        assert ray_service.stop() == 0, Path(ray_service.log.name).read_text()[-4000:]
         assert answer.result().status_code == 200
         assert {item["status"] for item in answer.result().json()["results"]} == {"ok"}
-    deadline = time.monotonic() + HANG
+    deadline = time.monotonic() + TIMEOUT_S
     while left := [name for pid, name in below.items() if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
 
-# What Ray asks a replica ----------------------------------------------------------------------------------------------
+# Replica --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_replica_is_healthy_only_when_it_is_warm(fake: FakeReader) -> None:
@@ -236,7 +241,7 @@ def test_a_stuck_model_makes_a_replica_unhealthy(fake: FakeReader) -> None:
         if alive:
             asyncio.run(health.check_health())
         else:
-            with pytest.raises(RuntimeError, match="no more use"):
+            with pytest.raises(RuntimeError, match="failed or hangs"):
                 asyncio.run(health.check_health())
 
 
@@ -256,12 +261,22 @@ def test_a_replica_without_the_keys_of_its_command_does_not_start(monkeypatch: p
 def test_the_threads_of_a_replica_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     from linewise.service.ray_serving import settings_in_replica
 
-    for cpus, wanted in ((4.0, (4, "1")), (0.5, (1, "1"))):
-        monkeypatch.setenv("OMP_NUM_THREADS", "4")  # as Ray sets it
+    for cpus, expected in ((4.0, (4, "1")), (0.5, (1, "1"))):
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")  # as Ray does
         monkeypatch.setenv("LINEWISE_THREADS", "")
         monkeypatch.delenv("LINEWISE_THREADS")
         settings = settings_in_replica(Replicas(cpus=cpus), {}, keyed=False)
-        assert (settings.batch_limits.threads, os.environ["OMP_NUM_THREADS"]) == wanted
+        assert (settings.batch_limits.threads, os.environ["OMP_NUM_THREADS"]) == expected
     monkeypatch.setenv("LINEWISE_THREADS", "2")
     settings = settings_in_replica(Replicas(cpus=4), {}, keyed=False)
     assert (settings.batch_limits.threads, os.environ["OMP_NUM_THREADS"]) == (2, "2")
+
+
+# Import paths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["linewise.service.ray_serving", "service.ray_serving"])
+def test_a_checkout_offers_the_application_by_both_import_paths(module: str) -> None:
+    code = f"from {module} import build; print(build.__module__, build.__name__)"
+    result = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"{module} build\n"), result.stderr

@@ -1,4 +1,4 @@
-"""``linewise read --format``: what goes to standard output, what into which file, and what is refused."""
+"""The option ``--format`` of ``linewise read``: output files, standard output, errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*arguments: str | Path) -> Any:
 
 
 def text_in(form: str, content: bytes) -> str:
-    """What the one word of a file of this format is."""
+    """Return the only word in a document of this format."""
     if form == "pdf":
         return texts_of_pdf(content)[0]
     if form == "json":
@@ -65,7 +65,7 @@ def test_several_images_become_as_many_files_in_a_folder(folder: Path, tmp_path:
     assert [text_in(form, written[name]) for name in sorted(written)] == ["10", "20"]
 
 
-def test_json_and_text_of_several_images_are_printed_as_ever(folder: Path) -> None:
+def test_json_and_text_of_several_images_are_printed_as_without_the_option(folder: Path) -> None:
     assert run("--format", "text", folder).stdout == run(folder).stdout
     assert run("--format", "json", folder).stdout == run("--json", folder).stdout
 
@@ -80,7 +80,7 @@ def test_several_images_need_a_folder(folder: Path, form: str) -> None:
     assert not (folder / "all.pdf").exists()
 
 
-def test_no_image_is_written_over(folder: Path) -> None:
+def test_no_image_is_overwritten(folder: Path) -> None:
     before = (folder / "b.png").read_bytes()
     result = run("--format", "pdf", folder / "b.png", "--output", folder / "b.png")
     assert result.exit_code == 2 and "would be lost" in result.stderr
@@ -94,7 +94,7 @@ def test_two_images_of_one_name_are_not_written_into_one_file(folder: Path, tmp_
     assert not (tmp_path / "new").exists()
 
 
-def test_a_bad_image_costs_only_itself(folder: Path, tmp_path: Path) -> None:
+def test_an_undecodable_image_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     (folder / "bad.png").write_bytes(b"rubbish")
     result = run("--format", "alto", folder, folder / "missing.png", "--output", tmp_path / "new")
     assert result.exit_code == 1
@@ -105,18 +105,18 @@ def test_a_bad_image_costs_only_itself(folder: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.xml", "b.xml"]
 
 
-def test_options_that_do_not_go_together_are_refused(folder: Path) -> None:
+def test_conflicting_options_are_refused(folder: Path) -> None:
     for other in (["--json"], ["--explain", folder / "why.png"], ["--engine", "ray"]):
         result = run("--format", "hocr", *other, folder / "b.png")
         assert result.exit_code == 2 and "leave out" in result.stderr
 
 
-def test_what_is_asked_of_the_decoding_reaches_the_recogniser(folder: Path, fake: Any) -> None:
+def test_decoding_options_reach_the_recogniser(folder: Path, fake: Any) -> None:
     assert run("--format", "hocr", "--charset", "12", folder / "b.png").exit_code == 0
     assert fake.asked == [(0, "12", "", None)]
 
 
-def test_without_the_extra_the_way_to_get_it_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_pdf_extra_the_error_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linewise.service.formats.searchable_pdf.find_spec", lambda name: None)
     result = run("--format", "pdf", folder / "b.png")
     assert (result.exit_code, result.stdout) == (1, "")

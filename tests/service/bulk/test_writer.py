@@ -1,4 +1,4 @@
-"""Many images to rows: each once, in order, whatever is wrong with one of them and wherever a run was cut."""
+"""Rows of many images: each once and in order, with errors as rows, and after interrupted runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from linewise.model.network.checkpoint import DEFAULT_PATH
-from linewise.service.bulk.writer import TOGETHER, BulkError, Row, RowFile, rows
+from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Row, RowFile, read_rows
 from linewise.service.cli import main
 from linewise.service.settings import Settings
 from tests.service.conftest import FakeReader, Pixels
@@ -27,12 +27,12 @@ LIMITS = Settings().image_limits
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two lists and a half of pictures, each of its own grey."""
-    place = tmp_path / "lines"
-    place.mkdir()
-    for number in range(2 * TOGETHER + TOGETHER // 2):
-        Image.new("L", (20, 10), number).save(place / f"{number:03}.png")
-    return place
+    """Two batches and a half of pictures, each with its own brightness."""
+    path = tmp_path / "lines"
+    path.mkdir()
+    for number in range(2 * BATCH_SIZE_IMAGES + BATCH_SIZE_IMAGES // 2):
+        Image.new("L", (20, 10), number).save(path / f"{number:03}.png")
+    return path
 
 
 def files_of(folder: Path) -> list[str]:
@@ -51,24 +51,24 @@ def bulk(monkeypatch: pytest.MonkeyPatch, fake: FakeReader, *arguments: object) 
 
 def test_rows_come_in_the_order_of_the_images(folder: Path, fake: FakeReader) -> None:
     names = files_of(folder)
-    found = list(rows(fake, names, LIMITS, None, threads=3))
-    assert [row.id for row in found] == names
-    assert [row.text for row in found] == ["" if n == 0 else str(n) for n in range(len(names))]
-    assert {row.error for row in found} == {None}
+    results = list(read_rows(fake, names, LIMITS, None, threads=3))
+    assert [row.id for row in results] == names
+    assert [row.text for row in results] == ["" if n == 0 else str(n) for n in range(len(names))]
+    assert {row.error for row in results} == {None}
 
 
-def test_what_cannot_be_opened_is_a_row_with_an_error(folder: Path, fake: FakeReader) -> None:
+def test_an_image_that_cannot_be_opened_is_a_row_with_an_error(folder: Path, fake: FakeReader) -> None:
     names = files_of(folder)
     Path(names[3]).write_bytes(b"no picture")
     Path(names[70]).unlink()
-    found = {row.id: row for row in rows(fake, names, LIMITS, None, threads=2)}
-    assert found[names[3]].error == "The bytes are not those of a PNG, JPEG, WEBP, BMP or TIFF file."
-    assert found[names[70]].error == "No such file or directory."
-    assert found[names[3]].text is None
-    assert sum(row.error is not None for row in found.values()) == 2
+    results = {row.id: row for row in read_rows(fake, names, LIMITS, None, threads=2)}
+    assert results[names[3]].error == "The bytes are not those of a PNG, JPEG, WEBP, BMP or TIFF file."
+    assert results[names[70]].error == "No such file or directory."
+    assert results[names[3]].text is None
+    assert sum(row.error is not None for row in results.values()) == 2
 
 
-def test_an_image_that_breaks_the_reader_harms_no_other(folder: Path, fake: FakeReader) -> None:
+def test_an_image_that_makes_the_reader_fail_affects_no_other(folder: Path, fake: FakeReader) -> None:
     names = files_of(folder)
     read = fake.read
 
@@ -78,13 +78,13 @@ def test_an_image_that_breaks_the_reader_harms_no_other(folder: Path, fake: Fake
         return read(images, decodings)
 
     fake.read = breaks  # type: ignore[method-assign]
-    found = list(rows(fake, names, LIMITS, None, threads=2))
-    assert [row.id for row in found] == names
-    assert [row.id for row in found if row.error] == [names[5]]
-    assert found[5] == Row(names[5], None, None, "The image could not be read: RuntimeError.")
+    results = list(read_rows(fake, names, LIMITS, None, threads=2))
+    assert [row.id for row in results] == names
+    assert [row.id for row in results if row.error] == [names[5]]
+    assert results[5] == Row(names[5], None, None, "The image could not be read: RuntimeError.")
 
 
-def test_the_command_writes_a_row_for_each_image_and_says_so(
+def test_the_command_writes_a_row_for_each_image_and_a_summary(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.jsonl"
@@ -95,7 +95,7 @@ def test_the_command_writes_a_row_for_each_image_and_says_so(
     assert result.stdout == ""
 
 
-def test_a_second_run_adds_what_is_missing_and_nothing_twice(
+def test_a_second_run_adds_missing_rows_and_none_twice(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
@@ -109,7 +109,7 @@ def test_a_second_run_adds_what_is_missing_and_nothing_twice(
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_file_of_something_else_is_not_touched(tmp_path: Path) -> None:
+def test_a_file_with_other_content_is_not_changed(tmp_path: Path) -> None:
     other = tmp_path / "notes.jsonl"
     other.write_text('{"id": "a"}\n{"note": "mine"}\n')
     with pytest.raises(BulkError, match=r"line 2: not a row"):
@@ -118,32 +118,33 @@ def test_a_file_of_something_else_is_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--output", "out.csv"], "name a file that ends in .jsonl"),
         (["--output", "nowhere/out.jsonl"], "No such file or directory"),
         (["--output", "out.jsonl", "--json"], "leave out --json"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
-    folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+def test_an_unusable_output_is_one_line_on_standard_error(
+    folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = bulk(monkeypatch, fake, folder, *arguments)
     assert result.exit_code in (1, 2)
-    assert said in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEFAULT_PATH.is_file(), reason="no weights in this tree")
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
-    place = tmp_path / "lines"
-    place.mkdir()
+def test_a_killed_run_resumes_and_writes_the_rows_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    pictures = tmp_path / "lines"
+    pictures.mkdir()
     for number in range(600):
         picture = Image.new("L", (40 + 7 * (number % 40), 24), 250)
         ImageDraw.Draw(picture).text((4, 4), f"{number}", fill=10, font_size=16)
-        picture.save(place / f"{number:04}.png")
-    command = [sys.executable, "-m", "linewise", "read", str(place), "--output"]
+        picture.save(pictures / f"{number:04}.png")
+    command = [sys.executable, "-m", "linewise", "read", str(pictures), "--output"]
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -154,7 +155,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) ->
     process.wait(30)
     for path in (out, whole):
         subprocess.run([*command, str(path)], check=True, capture_output=True, env=os.environ, timeout=300)
-    assert [row["id"] for row in written(out)] == files_of(place)
+    assert [row["id"] for row in written(out)] == files_of(pictures)
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -177,14 +178,16 @@ def test_tables_of_bytes_of_paths_and_of_both_give_the_rows_of_the_files(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = files_of(folder)[:20]
-    held: list[Any] = [Path(name).read_bytes() for name in names]
+    contents: list[Any] = [Path(name).read_bytes() for name in names]
     bulk(monkeypatch, fake, *names, "--output", tmp_path / "files.jsonl")
-    wanted = [(row["text"], row["confidence"], row["error"]) for row in written(tmp_path / "files.jsonl")]
+    expected_values = [(row["text"], row["confidence"], row["error"]) for row in written(tmp_path / "files.jsonl")]
     ids = [f"line {number}" for number in range(20)]
     tables = {
-        "bytes": table(tmp_path / "bytes.parquet", id=ids, image=held),
+        "bytes": table(tmp_path / "bytes.parquet", id=ids, image=contents),
         "paths": table(tmp_path / "paths.parquet", path=names),
-        "structs": table(tmp_path / "structs.parquet", id=ids, image=[{"bytes": one, "path": "x.png"} for one in held]),
+        "structs": table(
+            tmp_path / "structs.parquet", id=ids, image=[{"bytes": one, "path": "x.png"} for one in contents]
+        ),
         "numbers": table(tmp_path / "numbers.parquet", id=list(range(20)), path=names, other=ids),
     }
     expected = {"bytes": ids, "paths": names, "structs": ids, "numbers": [str(number) for number in range(20)]}
@@ -193,7 +196,7 @@ def test_tables_of_bytes_of_paths_and_of_both_give_the_rows_of_the_files(
         result = bulk(monkeypatch, fake, path, "--output", out)
         assert result.exit_code == 0, result.output
         assert [row["id"] for row in written(out)] == expected[kind]
-        assert [(row["text"], row["confidence"], row["error"]) for row in written(out)] == wanted
+        assert [(row["text"], row["confidence"], row["error"]) for row in written(out)] == expected_values
 
 
 def test_a_row_of_a_table_without_a_good_image_is_a_row_with_an_error(
@@ -209,7 +212,7 @@ def test_a_row_of_a_table_without_a_good_image_is_a_row_with_an_error(
     assert len(written(tmp_path / "out.jsonl")) == 2  # of two rows of one name the first counts
 
 
-def test_a_table_is_written_as_a_whole_and_gone_on_with(
+def test_a_table_is_replaced_atomically_and_extended_by_the_next_run(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, lines = tmp_path / "out.parquet", tmp_path / "lines.jsonl"
@@ -226,7 +229,7 @@ def test_a_table_is_written_as_a_whole_and_gone_on_with(
 
 
 @pytest.mark.parametrize("moment", ["while it was read", "while the table was written", "after the table was written"])
-def test_wherever_a_run_that_writes_a_table_is_cut_no_row_is_lost_or_doubled(
+def test_a_run_that_writes_a_table_can_be_interrupted_anywhere_without_lost_or_double_rows(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     out, journal, whole = tmp_path / "out.parquet", tmp_path / "out.parquet.jsonl", tmp_path / "whole.jsonl"
@@ -250,26 +253,26 @@ def test_wherever_a_run_that_writes_a_table_is_cut_no_row_is_lost_or_doubled(
     assert not journal.exists()
 
 
-def test_tables_that_are_of_no_use_are_said_to_be_in_one_line(
+def test_an_unusable_table_is_one_line_on_standard_error(
     fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = table(tmp_path / "other.parquet", name=["a"], size=[1])
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1")
     out = tmp_path / "out.jsonl"
-    for arguments, said in (
+    for arguments, message in (
         ([other, "--output", out], "other.parquet: needs the columns id and image, or path"),
         ([broken, "--output", out], "broken.parquet: cannot be read as Parquet"),
-        ([other, "--output", other], "other.parquet: not a table of this command"),
+        ([other, "--output", other], "other.parquet: not a table of linewise read"),
         ([table(tmp_path / "null.parquet", id=["a", None], image=[b"", b""]), "--output", out], "neither id nor path"),
     ):
         result = bulk(monkeypatch, fake, *arguments)
-        assert result.exit_code == 1 and said in result.stderr
+        assert result.exit_code == 1 and message in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert read_table(other) == [{"name": "a", "size": 1}]
 
 
-def test_without_pyarrow_the_way_to_get_it_is_one_line(
+def test_without_pyarrow_the_error_names_the_extra_to_install(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -1,4 +1,4 @@
-"""``linewise read`` and ``linewise serve`` as a person meets them."""
+"""The commands ``linewise read`` and ``linewise serve``: arguments, output, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from linewise.service.inference.worker import CannotStart
 
 
 class FakeProcess:
-    """Stands where ``linewise serve`` starts a process for the model."""
+    """Substitute for the model process of ``linewise serve``."""
 
     pages = None
-    cannot = ""
+    start_error = ""
 
     def __init__(self, settings: object, pipes: int) -> None:
         self.model_id, self.revision, self.device = "fake", "sha256:00", "cpu"
 
     def load(self) -> None:
-        if self.cannot:
-            raise CannotStart(self.cannot)
+        if self.start_error:
+            raise CannotStart(self.start_error)
 
     def when_lost(self, tell: object) -> None:
-        """Never."""
+        """It is never lost."""
 
     def __enter__(self) -> FakeProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to end."""
+        """Nothing to stop."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def fake_model(monkeypatch: pytest.MonkeyPatch, fake: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures of different brightness, one of them deeper down, and a file that is no picture."""
+    """Three pictures of different brightness, one of them in a subfolder, and a text file."""
     (tmp_path / "sub").mkdir()
     for name, grey in {"b.png": 20, "a.jpg": 10, "sub/c.webp": 30}.items():
         Image.new("L", (60, 40), grey).save(tmp_path / name)
@@ -120,20 +120,20 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [CheckpointError, ValueError])
-def test_what_cannot_be_loaded_is_one_line(
+def test_a_model_that_cannot_be_loaded_is_one_line_on_standard_error(
     error: type[Exception], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(settings: object) -> Any:
         raise error("weights/x: not a checkpoint")
 
     monkeypatch.setattr("linewise.service.app.load_reader", broken)
-    monkeypatch.setattr(FakeProcess, "cannot", "weights/x: not a checkpoint")
+    monkeypatch.setattr(FakeProcess, "start_error", "weights/x: not a checkpoint")
     for arguments in (("read", folder), ("serve",)):
         result = run(*arguments)
         assert (result.exit_code, result.stderr) == (1, "linewise: weights/x: not a checkpoint\n")
 
 
-def test_serve_listens_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_listens_on_the_given_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, int]] = []
 
     def run_server(app: object, settings: Any) -> int:
@@ -168,7 +168,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert result.stdout == "False\n"
 
 
-def test_what_is_asked_of_the_decoding_reaches_the_recogniser(folder: Path, fake: Any, tmp_path: Path) -> None:
+def test_decoding_options_reach_the_recogniser(folder: Path, fake: Any, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("one\nzwölf\n", "utf-8")
     options = ("--alternatives", "2", "--charset", "one", "--charset-exclude", "x", "--lexicon", words)
@@ -178,7 +178,7 @@ def test_what_is_asked_of_the_decoding_reaches_the_recogniser(folder: Path, fake
     assert all(json.loads(line)["alternatives"] == [] for line in result.stdout.splitlines())
 
 
-def test_a_decoding_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_invalid_decoding_options_are_one_line_on_standard_error(folder: Path, tmp_path: Path) -> None:
     result = run("read", "--charset", "☃", folder / "b.png")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "linewise: charset has characters that the model cannot write: ☃\n"
@@ -194,14 +194,14 @@ def test_only_one_image_is_explained(folder: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, "linewise: --explain takes one image, not 2\n")
 
 
-def test_without_ray_installed_the_way_to_get_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linewise.service.cli.common.find_spec", lambda name: None)
     result = run("serve", "--engine", "ray")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "linewise: not installed: ray; --engine ray needs pip install 'linewise[ray]'\n"
 
 
-def test_replicas_that_cannot_be_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_replica_settings_are_one_line_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     monkeypatch.setenv("LINEWISE_RAY_MIN_REPLICAS", "9")
     result = run("serve", "--engine", "ray")

@@ -1,0 +1,218 @@
+"""Outputs of ``linewise read``: lines and pages on standard output, documents, rows of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from linewise.service.bulk.export import Form, line_as_json, page_as_json, written
+from linewise.service.bulk.sources import Failure, document_length, document_pages, open_source
+from linewise.service.cli.common import fail, print_error, progress_bar, replicas_from_environment, require_packages
+
+if TYPE_CHECKING:
+    from linewise.model import Decoding, PageReader, PageReading, Reading
+    from linewise.service.bulk.ray_data import DecodingArguments
+    from linewise.service.bulk.writer import Row
+    from linewise.service.documents.image import ImageLimits, UprightImage
+    from linewise.service.inference.engine import LineReader
+    from linewise.service.settings import Settings
+
+PRINT_BATCH_SIZE_IMAGES = 16  # fills a batch of the network; larger ones only delay the first line
+
+
+@dataclass(frozen=True)
+class LineResult:
+    """An image of one line and its reading."""
+
+    source: str
+    image: UprightImage
+    reading: Reading
+
+
+def print_lines(
+    reader: LineReader,
+    sources: list[str],
+    limits: ImageLimits,
+    decoding: Decoding | None,
+    json_alternatives: int | None,
+    explanation: Path | None,
+) -> int:
+    """Print the text of each image and return the number of failures.
+
+    ``json_alternatives`` is the number of alternative texts in JSON, None for plain text. ``explanation`` is the PNG to
+    draw, if any.
+    """
+    failures = 0
+    with progress_bar(len(sources)) as advance:
+        for result in _read_in_batches(reader, sources, limits, decoding):
+            advance()
+            if isinstance(result, Failure):
+                failures += 1
+                print_error(f"{result.source}: {result.reason}")
+                continue
+            if explanation is not None:
+                _draw_explanation(reader, result.image, explanation)
+            if json_alternatives is not None:
+                typer.echo(line_as_json(result.source, result.image, result.reading, json_alternatives))
+            else:
+                typer.echo(_plain_line(result.source, result.reading.text, alone=len(sources) == 1))
+    return failures
+
+
+def _read_in_batches(
+    reader: LineReader, sources: list[str], limits: ImageLimits, decoding: Decoding | None
+) -> Iterator[LineResult | Failure]:
+    """Read images in batches; yields the results in the order of the sources."""
+    for first in range(0, len(sources), PRINT_BATCH_SIZE_IMAGES):
+        batch = [(source, open_source(source, limits)) for source in sources[first : first + PRINT_BATCH_SIZE_IMAGES]]
+        pixels = [image.pixels for _, image in batch if not isinstance(image, Failure)]
+        readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
+        for source, image in batch:
+            yield image if isinstance(image, Failure) else LineResult(source, image, next(readings))
+
+
+def _plain_line(source: str, text: str, *, alone: bool) -> str:
+    return text if alone else f"{source}\t{text}"
+
+
+def _draw_explanation(reader: LineReader, image: UprightImage, picture: Path) -> None:
+    """Draw the greedy decoding of an image; exit with 1 if it cannot be drawn or written."""
+    require_packages(["matplotlib"], "explain", "--explain")
+    from linewise.model import Reader
+    from linewise.model.explain import draw, explain
+
+    assert isinstance(reader, Reader)
+    try:
+        draw(explain(reader, image.pixels), reader.config.alphabet, picture)
+    except (OSError, ValueError) as error:  # a missing folder, an unknown suffix
+        fail(f"{picture}: {error}", 1)
+
+
+def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, *, as_json: bool) -> int:
+    """Print the lines of each page in reading order, or one JSON object per page; returns the number of failures.
+
+    Progress counts the pages of a single source, else the sources.
+    """
+    failures = 0
+    alone = len(sources) == 1
+    with progress_bar(document_length(sources[0], limits) if alone else len(sources)) as advance:
+        for source in sources:
+            for number, image in enumerate(document_pages(source, limits), start=1):
+                if isinstance(image, Failure):
+                    failures += 1
+                    print_error(f"{image.source}: {image.reason}")
+                    continue
+                reading = pages.read(image.pixels)
+                if as_json:
+                    typer.echo(page_as_json(source, number, image, reading))
+                else:
+                    _print_page(source, reading, alone=alone)
+                if alone:
+                    advance()
+            if not alone:
+                advance()
+    return failures
+
+
+def _print_page(source: str, reading: PageReading, *, alone: bool) -> None:
+    for line in reading.lines:
+        typer.echo(_plain_line(source, line.reading.text, alone=alone))
+
+
+def write_documents(
+    documents: dict[str, Path | None],
+    form: Form,
+    reader: LineReader,
+    pages: PageReader | None,
+    limits: ImageLimits,
+    decoding: Decoding | None = None,
+    alternatives: int = 0,
+) -> int:
+    """Write each source to its file, or to standard output for None; returns the number of failures.
+
+    Each document is written as soon as it is read. A file that cannot be written ends the program with 1.
+    """
+    failures = 0
+    with progress_bar(len(documents)) as advance:
+        for source, path in documents.items():
+            content = written(source, form, reader, pages, limits, decoding, alternatives)
+            advance()
+            if isinstance(content, Failure):
+                failures += 1
+                print_error(f"{content.source}: {content.reason}")
+            elif path is None:
+                typer.echo(content, nl=False)
+            else:
+                _write_file(path, content)
+    return failures
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        fail(f"{path}: {error.strerror or 'cannot be written'}", 1)
+
+
+def write_rows(
+    sources: list[str], output: Path, settings: Settings, reader: LineReader, decoding: Decoding | None
+) -> None:
+    """Read images in this process and add a row for each to a file."""
+    from linewise.service.bulk.parquet import read_entries
+    from linewise.service.bulk.writer import read_rows
+
+    threads = settings.batch_limits.threads if str(reader.device) == "cpu" else 1
+
+    def read_missing(sources: list[str], done: set[str]) -> Iterator[Row]:
+        return read_rows(reader, read_entries(sources, done), settings.image_limits, decoding, threads)
+
+    _add_rows(sources, output, read_missing)
+
+
+def write_rows_on_ray(
+    sources: list[str],
+    output: Path,
+    settings: Settings,
+    decoding_arguments: DecodingArguments,
+) -> None:
+    """Read images on Ray and add a row for each to a file; exit with 1 or 2 if that is impossible."""
+    from linewise.service.bulk.ray_data import open_ray_reader
+    from linewise.service.bulk.writer import BulkError
+
+    if "-" in sources:
+        fail("--engine ray reads files: leave out -, standard input", 2)
+    replicas = replicas_from_environment()
+    try:
+        with open_ray_reader(settings, replicas, decoding_arguments) as read_missing:
+            _add_rows(sources, output, read_missing)
+    except BulkError as error:
+        fail(str(error), 1)
+
+
+def _add_rows(sources: list[str], output: Path, read_missing: Callable[[list[str], set[str]], Iterator[Row]]) -> None:
+    """Add a row for each image that has none yet, and print a summary to standard error.
+
+    ``read_missing`` takes the sources and the identifiers that have rows; it yields the other rows in order. Of rows
+    with the same identifier the first counts.
+    """
+    from linewise.service.bulk.parquet import count_entries, open_rows
+    from linewise.service.bulk.writer import BulkError
+
+    try:
+        with open_rows(output) as file:
+            known, added, failed = len(file.done), 0, 0
+            with progress_bar(count_entries(sources, file.done)) as advance:
+                for row in read_missing(sources, set(file.done)):
+                    advance()
+                    if row.id not in file.done:
+                        file.add(row)
+                        added += 1
+                        failed += row.error is not None
+    except (BulkError, OSError) as error:
+        fail(str(error), 1)
+    print_error(f"{added} rows added to {output}, {failed} of them with an error, {known} were there")

