@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from linewise.model.evaluation import metrics
-from linewise.model.recognition.augmented_views import seen
+from linewise.model.recognition.augmented_views import apply_view
 from linewise.model.recognition.preprocess import Image as Pixels
-from linewise.model.recognition.preprocess import turned
 from linewise.model.recognition.results import Reading
+from linewise.model.recognition.rotation import rotated
 
 Metric = Literal["folded", "ci", "exact"]
 
@@ -152,7 +152,7 @@ def evaluate(
         seconds += time.perf_counter() - started
         sure = [reading.confidence for reading in readings]
         if own_metric(name) != "exact":
-            views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
+            views = [apply_view(rotated(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
             texts = [reading.text for reading in readings]
             exactly = reader.probabilities(views, texts, ignore_case=False)
             anyhow = reader.probabilities(views, texts, ignore_case=True)

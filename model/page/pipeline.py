@@ -11,8 +11,9 @@ import numpy as np
 
 from linewise.model.page.postprocess import FoundLine, Quad, picture, size, span
 from linewise.model.page.reading_order import reading_order
-from linewise.model.recognition.preprocess import Image, grey, turned
+from linewise.model.recognition.preprocess import Image, grey
 from linewise.model.recognition.results import Character, Reading
+from linewise.model.recognition.rotation import rotated
 
 # The shorter side of a page, in pixels, above which it is made smaller before its lines are looked
 # for: 200 dpi of a sheet of A4 become 140, at which small print is still 10 pixels high.
@@ -96,17 +97,17 @@ class Pages:
         quads = [one.quad for one in (self.find(page) if found is None else found)]
         turn = 0
         if _on_side(quads):  # and looked at again: the detector knows lines that lie best
-            page, turn = turned(page, 90), 90
+            page, turn = rotated(page, 90), 90
             quads = [one.quad for one in self.find(page)]
         readings = yield [picture(page, quad) for quad in quads]
         longest = sorted(range(len(quads)), key=lambda i: -size(quads[i])[0])[:ASKED]
         sure = sum(readings[i].confidence for i in longest)
         if sure < UPRIGHT * len(longest):
-            inverted = yield [turned(picture(page, quads[i]), 180) for i in longest]
+            inverted = yield [rotated(picture(page, quads[i]), 180) for i in longest]
             if sum(reading.confidence for reading in inverted) > sure:
                 last = np.array(page.shape[1::-1], np.float32) - 1
                 quads = [np.roll(last - quad, 2, 0) for quad in quads]
-                page, turn = turned(page, 180), turn + 180
+                page, turn = rotated(page, 180), turn + 180
                 readings = yield [picture(page, quad) for quad in quads]
         rows = reading_order([quad for quad, reading in zip(quads, readings, strict=True) if reading.text])
         kept = [i for i, reading in enumerate(readings) if reading.text]

@@ -12,7 +12,8 @@ from linewise.model.page.pipeline import PageReading, Pages
 from linewise.model.page.postprocess import STRIDE, FoundLine, Map, find
 from linewise.model.recognition.preprocess import Image, to_tensor
 from linewise.model.recognition.reader import Reader, load
-from linewise.model.runtime.fused import fold_normalisation, multiplies_bfloat16
+from linewise.model.runtime.fused import fold_normalisation
+from linewise.model.runtime.precision import supports_bfloat16
 
 # Rows that the detector sees at once, so that memory does not grow with the length of a receipt, and
 # rows that two such bands share: the network sees some 200 pixels around.
@@ -26,7 +27,7 @@ class PageReader(Pages):
         """Take over `detector`, which is changed: its normalisations are folded into its convolutions."""
         super().__init__(self.detect)
         self.reader, self.revision = reader, revision
-        self._dtype = torch.bfloat16 if multiplies_bfloat16(reader.device) else torch.float32
+        self._dtype = torch.bfloat16 if supports_bfloat16(reader.device) else torch.float32
         self._detector = fold_normalisation(detector.eval()).to(reader.device, self._dtype)
         convert_conv2d_weight_memory_format(self._detector, torch.channels_last)
 

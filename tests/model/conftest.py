@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,17 @@ def bars(width: int, marks: dict[int, str], height: int = 32) -> NDArray[np.uint
     return image
 
 
+def row_of(count: int, gap: int = 16) -> NDArray[np.uint8]:
+    """A line of so many bars, as high as the network sees it."""
+    return bars((count + 1) * gap, dict.fromkeys(range(gap // 2, count * gap, gap), BAR))
+
+
+def patches(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Patches of random colours: to a random network noise looks the same everywhere, and these do not."""
+    few = rng.integers(0, 256, (3, 2 + size[1] // 9, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(few, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
 TINY = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1, stretch=1.0)
 
 
@@ -64,3 +76,12 @@ def bar_reader() -> Reader:
     return Reader(
         BarNet(ModelConfig(alphabet=BAR + QUOTE + SPACE, stem=8, channels=(8, 8, 8, 8), hidden=8, stretch=1.0))
     )
+
+
+@pytest.fixture
+def talkative() -> Reader:
+    """A random network whose answers differ from picture to picture, which those of most seeds do not."""
+    network = small_network(10)
+    with torch.no_grad():
+        network.head.weight *= 20
+    return Reader(network)

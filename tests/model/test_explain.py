@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from linewise.model import Reader
-from linewise.model.explain import NOTHING, draw, explain
+from linewise.model.explain import BLANK_SYMBOL, draw, explain
 from tests.model.conftest import BAR, QUOTE, SPACE, bars
 
 
@@ -24,7 +24,7 @@ def test_an_explanation_is_of_the_very_reading(bar_reader: Reader) -> None:
         frames = (told.edges[:-1] >= character.start) & (told.edges[1:] <= character.end)
         label = bar_reader.config.alphabet.index(character.text) + 1
         assert told.posteriors[frames, label].max() == pytest.approx(character.confidence, abs=1e-5)
-        names = NOTHING + bar_reader.config.alphabet
+        names = BLANK_SYMBOL + bar_reader.config.alphabet
         # Frames and classes may tie, so any that is second with that share will do.
         assert second.text != character.text
         column = names.index(second.text)

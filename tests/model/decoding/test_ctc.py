@@ -86,7 +86,7 @@ def test_no_rows_give_no_answers() -> None:
 def test_a_long_row_cut_into_pieces_keeps_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     path = [0, 1, 1, 0, 0, 2, 0, 3, 0, 0] * 20
     whole = ctc.greedy(peaked(path, height=8.0))[0]
-    monkeypatch.setattr(ctc, "LONGEST_PIECE", 32)
+    monkeypatch.setattr(ctc, "MAX_SEGMENT_FRAMES", 32)
     pieces = ctc.greedy(peaked(path, height=8.0))[0]
     assert pieces.ids == whole.ids and pieces.spans == whole.spans
     assert pieces.confidence == pytest.approx(whole.confidence, rel=0.05)
@@ -119,7 +119,7 @@ def test_the_alignment_is_the_best_of_all(seed: int) -> None:
 
 
 def test_a_string_without_room_is_not_aligned() -> None:
-    with pytest.raises(ValueError, match="no place in 2 frames"):
+    with pytest.raises(ValueError, match="do not fit into 2 frames"):
         ctc.align(torch.zeros(2, 3).log_softmax(-1), (1, 1))
     assert ctc.align(torch.zeros(2, 3).log_softmax(-1), ()) == ((), ())
 

@@ -75,3 +75,12 @@ def test_without_the_kernels_the_network_itself_is_run(monkeypatch: pytest.Monke
 
 def test_accelerators_have_kernels_of_their_own() -> None:
     assert not available(torch.device("meta"), torch.float32)
+
+
+def test_folded_normalisation_computes_the_same(network: CRNN) -> None:
+    images = torch.randn(3, 2, 32, 96)
+    with torch.inference_mode():
+        before = network(images)
+        folded = fold_normalisation(copy.deepcopy(network))
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+        assert torch.allclose(folded(images), before, atol=1e-4)
