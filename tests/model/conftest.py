@@ -1,4 +1,4 @@
-"""A small network with random weights, and a recogniser of bars that needs no training."""
+"""Small networks with random weights, and a reader of bars that needs no training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from linewise.model import Reader
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 
-# The networks here are tiny: threads would only wait for each other, long where the cores are busy.
+# The networks here are tiny: threads would mostly wait for each other, longest on busy cores.
 torch.set_num_threads(1)
 
 BAR, QUOTE, SPACE = "|", "’", " "
@@ -40,12 +40,12 @@ def bars(width: int, marks: dict[int, str], height: int = 32) -> NDArray[np.uint
 
 
 def row_of(count: int, gap: int = 16) -> NDArray[np.uint8]:
-    """A line of so many bars, as high as the network sees it."""
+    """A line of `count` bars at the height of the network's input."""
     return bars((count + 1) * gap, dict.fromkeys(range(gap // 2, count * gap, gap), BAR))
 
 
 def patches(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Patches of random colours: to a random network noise looks the same everywhere, and these do not."""
+    """Patches of random colours, which a random network tells apart, unlike noise."""
     few = rng.integers(0, 256, (3, 2 + size[1] // 9, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(few, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
 
@@ -80,7 +80,7 @@ def bar_reader() -> Reader:
 
 @pytest.fixture
 def talkative() -> Reader:
-    """A random network whose answers differ from picture to picture, which those of most seeds do not."""
+    """A random network whose texts differ between images; those of most seeds do not."""
     network = small_network(10)
     with torch.no_grad():
         network.head.weight *= 20

@@ -1,4 +1,4 @@
-"""Decoding, spans and probabilities, checked against all alignments written out."""
+"""Greedy decoding, spans and probabilities, checked against the enumeration of all alignments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def all_strings(logits: torch.Tensor) -> Probabilities:
-    """The probability of every string by summing over every alignment of `(T, C)`."""
+    """Probability of every string by summing over all alignments of `(T, C)`."""
     posteriors = logits.double().softmax(-1)
     frames, classes = logits.shape
     totals: Probabilities = defaultdict(float)

@@ -1,4 +1,4 @@
-"""The configuration that travels with the weights."""
+"""Model configuration, which is stored with the weights."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from linewise.model import Reader
-from linewise.model.recognition.rotation import rotated
+from linewise.model import Reader, Reading
+from linewise.model.recognition.rotation import most_confident, rotated, rotations
 from tests.model.conftest import BAR, QUOTE, bars, row_of
 
 
@@ -30,6 +30,22 @@ def test_an_image_of_one_character_is_not_rotated(bar_reader: Reader) -> None:
 
 def test_each_rotation_of_a_tall_image_uses_the_decoding_of_the_image(bar_reader: Reader) -> None:
     line = np.ascontiguousarray(np.rot90(row_of(5)))
-    plain, asked = bar_reader.read([line, line], [None, bar_reader.decoding(alternatives=3)])
+    plain, with_alternatives = bar_reader.read([line, line], [None, bar_reader.decoding(alternatives=3)])
     assert plain.turn in (90, 270) and not plain.alternatives
-    assert asked.text == plain.text and asked.alternatives
+    assert with_alternatives.text == plain.text and with_alternatives.alternatives
+
+
+def test_only_tall_images_are_rotated() -> None:
+    assert rotations(100, 100) == rotations(149, 100) == rotations(5, 0) == (0,)
+    assert rotations(150, 100) == (0, 90, 270)
+
+
+def test_the_most_confident_reading_with_a_text_is_kept() -> None:
+    empty, upright, single, rotated_text = (
+        Reading(text, confidence, confidence, ())
+        for text, confidence in (("", 1.0), ("l", 0.5), ("-", 0.9), ("ab", 0.6))
+    )
+    assert most_confident([upright, single, rotated_text]) == 2
+    assert most_confident([upright, single, single]) == 0
+    assert most_confident([empty, single, rotated_text]) == 2
+    assert most_confident([empty]) == 0

@@ -1,4 +1,4 @@
-"""Convolutions in 8-bit integers: nearly the network's own logits, and no answer that depends on its company."""
+"""8-bit convolutions: logits close to the network's, and independent of the batch."""
 
 from __future__ import annotations
 
