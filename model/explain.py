@@ -1,4 +1,4 @@
-"""Why a reading came out: the picture with its characters, and under it what the network held probable where."""
+"""Explanations: an image with its characters, their runners-up and the posteriors of each frame."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linewise.model.network.charset import BLANK, STRAIGHT
-from linewise.model.recognition.augmented_views import seen, spread
-from linewise.model.recognition.preprocess import Image, turned
+from linewise.model.recognition.augmented_views import apply_view
+from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.reader import Reader
-from linewise.model.recognition.results import Character, Reading
+from linewise.model.recognition.results import Character, Reading, rescale_spans
+from linewise.model.recognition.rotation import rotated
 
-NOTHING = "∅"  # how the blank is written
-VISIBLE = 0.02  # posterior from which a runner-up is worth showing
+BLANK_SYMBOL = "∅"
+MIN_SHOWN_POSTERIOR = 0.02  # of a runner-up
 
 
 @dataclass(frozen=True)
 class RunnerUp:
-    """What stood second where a character was surest, and its posterior in [0, 1]; `NOTHING` for the blank."""
+    """Second most probable class in a character's most confident frame, with its posterior in [0, 1].
+
+    `text` is `BLANK_SYMBOL` for the blank.
+    """
 
     text: str
     confidence: float
@@ -27,13 +31,12 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A reading with each character's runner-up, and the posteriors it came from.
+    """A reading with its runners-up and the posteriors behind it.
 
-    `image` is the picture as it was read: turned if its line lay on its side, as
-    `recognition.augmented_views` changed it if a second look supports the text most;
-    the characters of `reading` are in its pixels.
-    `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t lies between the pixels
-    `edges[t]` and `edges[t + 1]` of the picture's width.
+    `image` is the image as it was read: rotated, and in the augmented view that supports the text
+    most. The spans of `reading` are in its pixels.
+    `posteriors` are `(T, C)` in [0, 1] with class 0 the blank; frame t spans the pixels
+    `edges[t]` to `edges[t + 1]` of the image's width.
     """
 
     image: Image
@@ -44,52 +47,56 @@ class Explanation:
 
 
 def explain(reader: Reader, image: Image) -> Explanation:
-    """The reading of one image, as `Reader.read` gives it, with what stands behind it.
+    """Read one image and explain the result.
 
     Raises:
-        ValueError: an array that `Reader.read` refuses.
+        ValueError: as `Reader.read`.
     """
     (reading,) = reader.read([image], typographic_quotes=True)
-    image = turned(image, reading.turn)
-    view = seen(image, reading.look)
-    image, reading = view, spread(reading, view.shape[1] / image.shape[1])
-    posteriors, edges = reader.posteriors(image)
-    alphabet = [NOTHING, *reader.config.alphabet]
-    runners_up = tuple(_runner_up(one, posteriors, edges, alphabet) for one in reading.characters)
-    return Explanation(image, reading, runners_up, posteriors, edges)
+    upright = rotated(image, reading.turn)
+    view = apply_view(upright, reading.look)
+    reading = rescale_spans(reading, view.shape[1] / upright.shape[1])
+    posteriors, edges = reader.posteriors(view)
+    names = [BLANK_SYMBOL, *reader.config.alphabet]
+    runners_up = tuple(_runner_up(character, posteriors, edges, names) for character in reading.characters)
+    return Explanation(view, reading, runners_up, posteriors, edges)
 
 
 def _runner_up(
-    character: Character, posteriors: NDArray[np.float32], edges: NDArray[np.float64], alphabet: list[str]
+    character: Character, posteriors: NDArray[np.float32], edges: NDArray[np.float64], names: list[str]
 ) -> RunnerUp:
-    label = alphabet.index(character.text, 1)
+    """Runner-up of a character; `names` are the classes, the blank first."""
+    label = names.index(character.text, 1)
     middles = (edges[:-1] + edges[1:]) / 2
     within = np.flatnonzero((middles >= character.start) & (middles <= character.end))
-    if not within.size:  # narrower than half a frame: the frame nearest to it
+    if not within.size:  # narrower than half a frame: take the nearest one
         within = np.array([np.abs(middles - (character.start + character.end) / 2).argmin()])
-    surest = posteriors[within[posteriors[within, label].argmax()]].copy()
-    surest[label] = -1.0
-    second = int(surest.argmax())
-    return RunnerUp(alphabet[second], float(surest[second]))
+    frame = posteriors[within[posteriors[within, label].argmax()]].copy()
+    frame[label] = -1.0
+    second = int(frame.argmax())
+    return RunnerUp(names[second], float(frame[second]))
 
 
 def draw(explanation: Explanation, alphabet: str, picture: Path) -> None:
-    """Writes a PNG: the picture, each character over its span with its confidence and runner-up, and the alignment.
+    """Write a PNG of the image, its characters with confidences and runners-up, and the posteriors.
 
-    The alignment's rows are the classes that matter, its columns the network's frames; the darker, the
-    more probable. Raises OSError where the file cannot be written.
+    The rows of the posteriors are the relevant classes, the columns the network's frames; darker is more probable.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
     image, reading = explanation.image, explanation.reading
     width = image.shape[1]
-    names = [NOTHING, *alphabet]
-    shown = sorted({BLANK, *(names.index(c.text, 1) for c in reading.characters),
-                    *(names.index(r.text) for r in explanation.runners_up if r.confidence >= VISIBLE)})  # fmt: skip
+    names = [BLANK_SYMBOL, *alphabet]
+    characters = {names.index(character.text, 1) for character in reading.characters}
+    runners_up = {names.index(r.text) for r in explanation.runners_up if r.confidence >= MIN_SHOWN_POSTERIOR}
+    shown = sorted({BLANK} | characters | runners_up)
     inches = min(60.0, max(6.0, 0.42 * max(1, len(reading.characters)), width / 100))
-    tall = inches * image.shape[0] / width
-    figure = Figure(figsize=(inches, min(tall, 4.0) + 2.0 + 0.22 * len(shown)), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(min(tall, 4.0) + 1.0, 0.22 * len(shown) + 0.6))
+    image_inches = min(inches * image.shape[0] / width, 4.0)
+    figure = Figure(figsize=(inches, image_inches + 2.0 + 0.22 * len(shown)), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(image_inches + 1.0, 0.22 * len(shown) + 0.6))
     above.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, width, image.shape[0], 0), aspect="auto")
     for character, second in zip(reading.characters, explanation.runners_up, strict=True):
         _mark(above, character, second, image.shape[0])
@@ -100,22 +107,22 @@ def draw(explanation: Explanation, alphabet: str, picture: Path) -> None:
     below.set_yticks(np.arange(len(shown)) + 0.5, ["space" if names[i] == " " else names[i] for i in shown], fontsize=8)
     for label in below.get_yticklabels():
         label.set_parse_math(False)
-    below.set_xlabel(f"pixels ({NOTHING} = no character here)")
+    below.set_xlabel(f"pixels ({BLANK_SYMBOL} = no character here)")
     figure.savefig(picture, dpi=110)
 
 
 def _mark(axis: Any, character: Character, second: RunnerUp, height: int) -> None:
-    """The character's span, its name and percentage above it, those of its runner-up below."""
+    """Mark a character's span, its text and percentage above, those of its runner-up below."""
     colour = "tab:green" if character.confidence >= 0.9 else "tab:orange" if character.confidence >= 0.5 else "tab:red"
     axis.axvspan(character.start, character.end, color=colour, alpha=0.25, linewidth=0)
     middle = (character.start + character.end) / 2
     common = {"textcoords": "offset points", "ha": "center", "annotation_clip": False, "parse_math": False}
-    axis.annotate(_named(character.text, character.confidence), (middle, 0), (0, 3), va="bottom", fontsize=8,
+    axis.annotate(_label(character.text, character.confidence), (middle, 0), (0, 3), va="bottom", fontsize=8,
                   color=colour, **common)  # fmt: skip
-    if second.confidence >= VISIBLE:
-        axis.annotate(_named(second.text, second.confidence), (middle, height), (0, -3), va="top", fontsize=7,
+    if second.confidence >= MIN_SHOWN_POSTERIOR:
+        axis.annotate(_label(second.text, second.confidence), (middle, height), (0, -3), va="top", fontsize=7,
                       color="grey", **common)  # fmt: skip
 
 
-def _named(text: str, confidence: float) -> str:
+def _label(text: str, confidence: float) -> str:
     return f"{'␣' if text == ' ' else text}\n{100 * confidence:.0f}"

@@ -1,9 +1,10 @@
-"""Linewise: text recognition in pictures of lines and pages.
+"""Linewise: text recognition in images of lines and pages.
 
-`load()` gives a `Reader`, `load_page_reader()` one for whole pages, `Client` asks a running service. Every name is
+`load()` returns a `Reader`, `load_page_reader()` a reader of whole pages; `Client` calls a running service. Names are
 imported on first use, since importing torch takes seconds.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ try:
     __version__ = version("linewise")
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
+
+# Idle threads of OpenMP sleep rather than spin, which would take the cores from other processes. OpenMP reads the
+# setting once, when torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _CLIENT_NAMES = ("AsyncClient", "Client")
 

@@ -1,1 +1,1 @@
-"""From log posteriors to text: CTC, beam search, language model, rescoring. May import `model.network` only."""
+"""Decoding of logits to text: CTC, beam search, language model and rescoring. Imports `model.network` only."""

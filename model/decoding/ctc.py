@@ -1,4 +1,4 @@
-"""CTC decoding: greedy for a batch, the probability of any string, and the place and confidence of its characters.
+"""CTC: greedy decoding, string probabilities and forced alignment.
 
 After Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with
 Recurrent Neural Networks" (ICML 2006).
@@ -14,16 +14,16 @@ from torch.nn import functional
 
 from linewise.model.network.charset import BLANK
 
-# The forward algorithm needs frames x characters of memory; a longer line is cut at blanks into
-# pieces of at most so many frames, whose probabilities are multiplied. 1024 frames are two windows.
-LONGEST_PIECE = 1024
+# The forward algorithm needs frames x characters of memory. A longer line is cut at blanks into segments of at most so
+# many frames, whose probabilities are multiplied. 1024 frames are two windows.
+MAX_SEGMENT_FRAMES = 1024
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One row of a batch, decoded.
+    """Decoded string of one row of a batch.
 
-    `ids` are class ids without blanks; `spans` are half-open `(first, last + 1)` frames, and
+    `ids` are class ids without blanks, `spans` their half-open `(first, last + 1)` frames,
     `confidences` the largest posterior within each span; `confidence` is the probability of `ids`.
     """
 
@@ -33,23 +33,28 @@ class Decoded:
     confidence: float
 
 
+def log_posteriors(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Calibrated log posteriors, float32, of logits whose last dimension is the class."""
+    return (logits.float() / temperature).log_softmax(dim=-1)
+
+
 def greedy(logits: torch.Tensor, temperature: float = 1.0) -> list[Decoded]:
     """Decode each row by its best class per frame.
 
-    `logits` are float `(B, T, C)` with class 0 the blank, `temperature` divides them before any
-    confidence is taken. The confidence of a row is the CTC probability of its decoded string, the
+    `logits` are float `(B, T, C)` with class 0 the blank; `temperature` divides them before the softmax.
+    The confidence of a row is the CTC probability of its decoded string, the
     sum over all alignments, in [0, 1]; for an empty string the product of the blank's posteriors.
     """
     rows, frames, _ = logits.shape
     if rows == 0:
         return []
-    log_probs = (logits.float() / temperature).log_softmax(dim=-1)  # (B, T, C)
+    log_probs = log_posteriors(logits, temperature)  # (B, T, C)
     best, classes = log_probs.max(dim=-1)  # (B, T) each
     runs = _runs(classes.cpu().numpy(), best.exp().cpu().numpy())
-    if frames <= LONGEST_PIECE:
+    if frames <= MAX_SEGMENT_FRAMES:
         totals = string_log_probs(log_probs, [[run.label for run in row] for row in runs])
     else:
-        totals = [_long_log_prob(scores, row) for scores, row in zip(log_probs, runs, strict=True)]
+        totals = [_segmented_log_prob(scores, row) for scores, row in zip(log_probs, runs, strict=True)]
     return [
         Decoded(
             tuple(run.label for run in row),
@@ -62,9 +67,9 @@ def greedy(logits: torch.Tensor, temperature: float = 1.0) -> list[Decoded]:
 
 
 def string_log_probs(log_probs: torch.Tensor, strings: list[list[int]]) -> list[float]:
-    """Natural logarithm of the CTC probability of one string of class ids per row of `(B, T, C)`.
+    """Natural log CTC probability of one string of class ids for each row of `(B, T, C)`.
 
-    A string that has no alignment within T frames gets minus infinity.
+    A string without an alignment within T frames has minus infinity.
     """
     rows, frames, _ = log_probs.shape
     device = log_probs.device
@@ -82,9 +87,9 @@ def string_log_probs(log_probs: torch.Tensor, strings: list[list[int]]) -> list[
 
 
 def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
-    """Where the characters of a given string most probably stand in one row `(T, C)` of log posteriors.
+    """Forced alignment of a string of class ids to one row `(T, C)` of log posteriors.
 
-    The Viterbi path through the string's CTC states. Returns spans and confidences as in `Decoded`.
+    Follows the Viterbi path through the string's CTC states. Returns spans and confidences as in `Decoded`.
 
     Raises:
         ValueError: the string has no alignment within T frames.
@@ -95,34 +100,34 @@ def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int,
     states = np.zeros(2 * len(ids) + 1, np.int64)  # blank, first character, blank, second character, ..., blank
     states[1::2] = ids
     frames, count = len(scores), len(states)
-    skips = np.zeros(count, bool)  # from character to character, where no blank is needed between
+    skips = np.zeros(count, bool)  # from character to character, where they need no blank between them
     skips[3::2] = states[3::2] != states[1:-2:2]
     best = np.full(count, -np.inf)
     best[:2] = scores[0, states[:2]]
-    came = np.zeros((frames, count), np.int8)
+    steps = np.zeros((frames, count), np.int8)  # states moved forward to get here: 0, 1 or 2
     for frame in range(1, frames):
-        ways = np.full((3, count), -np.inf)
-        ways[0] = best
-        ways[1, 1:] = best[:-1]
-        ways[2, 2:] = np.where(skips[2:], best[:-2], -np.inf)
-        came[frame] = ways.argmax(0)
-        best = ways.max(0) + scores[frame, states]
+        moves = np.full((3, count), -np.inf)
+        moves[0] = best
+        moves[1, 1:] = best[:-1]
+        moves[2, 2:] = np.where(skips[2:], best[:-2], -np.inf)
+        steps[frame] = moves.argmax(0)
+        best = moves.max(0) + scores[frame, states]
     state = count - 1 if best[-1] >= best[-2] else count - 2
     if best[state] == -np.inf:
-        raise ValueError(f"{len(ids)} characters have no place in {frames} frames")
+        raise ValueError(f"{len(ids)} characters do not fit into {frames} frames")
     path = np.empty(frames, np.int64)
     for frame in range(frames - 1, -1, -1):
         path[frame] = state
-        state -= int(came[frame, state])  # of eight bits, which would not hold the states of a long line
-    places = [np.flatnonzero(path == 2 * index + 1) for index in range(len(ids))]
-    spans = tuple((int(place[0]), int(place[-1]) + 1) for place in places)
-    peaks = (float(np.exp(scores[place, label].max())) for place, label in zip(places, ids, strict=True))
+        state -= int(steps[frame, state])  # int: eight bits would not hold the states of a long line
+    occupied = [np.flatnonzero(path == 2 * index + 1) for index in range(len(ids))]
+    spans = tuple((int(frames_of[0]), int(frames_of[-1]) + 1) for frames_of in occupied)
+    peaks = (float(np.exp(scores[frames_of, label].max())) for frames_of, label in zip(occupied, ids, strict=True))
     return spans, tuple(min(1.0, peak) for peak in peaks)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring frames with one best class, not the blank."""
+    """Consecutive frames with the same best class, which is not the blank; `end` is exclusive."""
 
     label: int
     start: int
@@ -131,31 +136,31 @@ class _Run:
 
 
 def _runs(classes: NDArray[np.int64], best: NDArray[np.float32]) -> list[list[_Run]]:
-    """The runs of each row of `(B, T)` best classes and their posteriors."""
+    """Runs of each row of best classes `(B, T)` with their posteriors `(B, T)`."""
     rows, frames = classes.shape
-    fresh = np.ones((rows, frames), bool)
-    fresh[:, 1:] = classes[:, 1:] != classes[:, :-1]  # the first frame of a row always starts a run
-    starts = np.flatnonzero(fresh)
+    is_start = np.ones((rows, frames), bool)  # the first frame of a row always starts a run
+    is_start[:, 1:] = classes[:, 1:] != classes[:, :-1]
+    starts = np.flatnonzero(is_start)
     ends = np.append(starts[1:], rows * frames)
     peaks = np.maximum.reduceat(best.reshape(-1), starts)
     labels = classes.reshape(-1)[starts]
-    found: list[list[_Run]] = [[] for _ in range(rows)]
+    runs: list[list[_Run]] = [[] for _ in range(rows)]
     for index in np.flatnonzero(labels != BLANK):
         row, start = divmod(int(starts[index]), frames)
         end = int(ends[index]) - row * frames
-        found[row].append(_Run(int(labels[index]), start, end, min(1.0, float(peaks[index]))))
-    return found
+        runs[row].append(_Run(int(labels[index]), start, end, min(1.0, float(peaks[index]))))
+    return runs
 
 
-def _long_log_prob(log_probs: torch.Tensor, runs: list[_Run]) -> float:
-    """Log probability of a row `(T, C)` of many frames, cut into pieces at its surest blanks."""
+def _segmented_log_prob(log_probs: torch.Tensor, runs: list[_Run]) -> float:
+    """Log probability of the runs of a long row `(T, C)`, cut into segments at its most probable blanks."""
     blanks = log_probs[:, BLANK].cpu().numpy()
     total, start, frames = 0.0, 0, len(blanks)
     while start < frames:
         end = frames
-        if frames - start > LONGEST_PIECE:
-            half = start + LONGEST_PIECE // 2
-            end = half + 1 + int(blanks[half : start + LONGEST_PIECE - 1].argmax())
+        if frames - start > MAX_SEGMENT_FRAMES:
+            half = start + MAX_SEGMENT_FRAMES // 2
+            end = half + 1 + int(blanks[half : start + MAX_SEGMENT_FRAMES - 1].argmax())
         string = [run.label for run in runs if start <= run.start < end]
         total += string_log_probs(log_probs[None, start:end], [string])[0]
         start = end

@@ -19,8 +19,9 @@ from linewise.model.decoding import ctc
 from linewise.model.evaluation.metrics import reliability
 from linewise.model.network.charset import Charset
 from linewise.model.network.checkpoint import load_model, save
-from linewise.model.recognition.preprocess import Image, scale, to_tensor, windows
+from linewise.model.recognition.preprocess import Image, scale, to_tensor
 from linewise.model.recognition.reader import Reader
+from linewise.model.recognition.windows import cut_windows
 from linewise.model.runtime.fused import fold_normalisation
 from linewise.model.runtime.quantised import Range, measure_ranges
 from linewise.model.synth.renderer import Sample
@@ -112,8 +113,8 @@ def activation_ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, 
     model, _ = load_model(weights)
     by_width: defaultdict[int, list[Image]] = defaultdict(list)
     for sample in samples:
-        for _, window in windows(model.config, scale(model.config, sample.image)):
-            by_width[window.shape[1]].append(window)
+        for window in cut_windows(model.config, 0, scale(model.config, sample.image)):
+            by_width[window.pixels.shape[1]].append(window.pixels)
     batches = [
         to_tensor(images[first : first + BATCH_SAMPLES])
         for images in by_width.values()

@@ -18,10 +18,10 @@ from rich.progress import Progress
 
 from linewise.model.evaluation.datasets import DatasetError, LabelledImage, dataset_metric, open_image, read_labels
 from linewise.model.evaluation.metrics import Metric, character_error_rate, expected_calibration_error, fold_quotes
-from linewise.model.recognition.augmented_views import seen
+from linewise.model.recognition.augmented_views import apply_view
 from linewise.model.recognition.preprocess import Image as Pixels
-from linewise.model.recognition.preprocess import turned
 from linewise.model.recognition.results import Reading
+from linewise.model.recognition.rotation import rotated
 
 BATCH_IMAGES = 256  # in memory at once; enough of each width to fill a forward pass
 
@@ -108,7 +108,7 @@ def _confidences_ignoring_case(
     A confidence may combine several views of an image. The ratio by which ignoring case raises it is taken
     from the view that supports the text most.
     """
-    views = [seen(turned(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
+    views = [apply_view(rotated(image, r.turn), r.look) for image, r in zip(images, readings, strict=True)]
     texts = [reading.text for reading in readings]
     cased = reader.probabilities(views, texts, ignore_case=False)
     caseless = reader.probabilities(views, texts, ignore_case=True)

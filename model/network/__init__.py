@@ -1,1 +1,1 @@
-"""The CRNN itself: alphabet, configuration, layers, checkpoint files. Imports no other package of the model."""
+"""The CRNN: alphabet, configuration, layers and checkpoint files. Imports no other package of the model."""

@@ -1,4 +1,4 @@
-"""Text to class ids and back; class 0 is the CTC blank."""
+"""Character set: text to class ids and back; class 0 is the CTC blank."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ SIGNS = "‘’‚“”„‹›«»–—…•·¿¡€£¥¢¤§¶©®™°�
 
 DEFAULT_ALPHABET = ASCII + LATIN_1_LETTERS + LATIN_EXTENDED_A + MORE_LETTERS + SIGNS
 
-# The marks that most readers of OCR text expect as their keyboard has them.
+# Typographic quotes to the straight ones that most users of OCR text expect.
 STRAIGHT = str.maketrans({"‘": "'", "’": "'", "‚": ",", "“": '"', "”": '"', "„": '"'})
 
 
 class UnsupportedCharacterError(ValueError):
-    """A text holds a character that the alphabet lacks."""
+    """A text contains a character outside the alphabet."""
 
 
 @dataclass(frozen=True)
 class Charset:
-    """A fixed alphabet: character `alphabet[i]` is class `i + 1`, class 0 is the blank.
+    """Fixed alphabet: character `alphabet[i]` is class `i + 1`, class 0 is the blank.
 
     Raises:
         ValueError: the alphabet is empty or repeats a character.
@@ -49,7 +49,7 @@ class Charset:
         return character in self._ids
 
     def unsupported(self, text: str) -> str:
-        """The characters of `text` that the alphabet lacks, each once, in order of appearance."""
+        """Characters of `text` outside the alphabet, each once, in order of appearance."""
         return "".join(dict.fromkeys(c for c in text if c not in self._ids))
 
     def encode(self, text: str) -> list[int]:
@@ -58,15 +58,15 @@ class Charset:
         Raises:
             UnsupportedCharacterError: a character is not in the alphabet.
         """
-        missing = self.unsupported(text)
-        if missing:
-            raise UnsupportedCharacterError(f"not in the alphabet: {missing!r}")
+        unsupported = self.unsupported(text)
+        if unsupported:
+            raise UnsupportedCharacterError(f"not in the alphabet: {unsupported!r}")
         return [self._ids[character] for character in text]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of class ids that are already collapsed and free of blanks."""
+        """Text of class ids that are already collapsed and free of blanks."""
         return "".join(self.alphabet[index - 1] for index in ids)
 
     def ids_of(self, characters: Sequence[str]) -> list[int]:
-        """Class ids of those `characters` that the alphabet has."""
+        """Class ids of those `characters` that are in the alphabet."""
         return [self._ids[c] for c in characters if c in self._ids]

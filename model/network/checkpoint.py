@@ -1,4 +1,4 @@
-"""One safetensors file with the weights, the configuration and a digest over both."""
+"""Checkpoints: one safetensors file with the weights, the configuration and a digest over both."""
 
 import hashlib
 import json
@@ -13,33 +13,34 @@ from safetensors.torch import save_file
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 
-# The package `weights` is installed beside the package `model`, and stands beside it in the repository.
+# `weights` is a sibling of `model`, installed and in the repository.
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "weights" / "linewise.safetensors"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used; the message is one line that says why."""
+    """A checkpoint cannot be used; the message is one line with the reason."""
 
 
 class Configuration(Protocol):
-    """What a network is built from."""
+    """Configuration of a network."""
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""
 
 
 class Configured(Protocol):
-    """A network with the configuration that it was built from."""
+    """A network with its configuration."""
 
     @property
-    def config(self) -> Configuration: ...
+    def config(self) -> Configuration:
+        """The configuration."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The tensors by name."""
+        """Tensors by name."""
 
 
 def save(model: Configured, path: str | os.PathLike[str]) -> None:
-    """Write a model to one file, floating tensors as float16, replacing an older file in one step.
+    """Write a model to one file atomically, floating-point tensors as float16.
 
     Raises:
         CheckpointError: a weight is not finite or does not fit into float16.
@@ -48,24 +49,24 @@ def save(model: Configured, path: str | os.PathLike[str]) -> None:
     tensors = {name: _stored(tensor) for name, tensor in model.state_dict().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{name} holds values that float16 cannot")
+            raise CheckpointError(f"{name} holds values that are not finite in float16")
     config = model.config.to_json()
     metadata = {"config": config, "sha256": _digest(config, tensors)}
     part = Path(f"{os.fspath(path)}.part")
     try:
         save_file(tensors, part, metadata)
-    except SafetensorError as error:  # also of a folder that is not there, or a disk that is full
+    except SafetensorError as error:  # also for a missing folder or a full disk
         raise OSError(f"{path} cannot be written: {_line(error)}") from error
-    part.chmod(0o644)  # safetensors leaves it to its owner alone, but a service runs as somebody else
+    part.chmod(0o644)  # safetensors makes it private to its owner, but a service runs as another user
     os.replace(part, path)
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> tuple[CRNN, str]:
-    """The model of a file in evaluation mode, float32, on `device`, and its revision.
+    """Load a file's model in evaluation mode, float32, on `device`, with its revision.
 
     Raises:
-        CheckpointError: missing or unreadable, not safetensors, a wrong digest, an unusable
-            configuration, or tensors that do not fit the configuration.
+        CheckpointError: the file is missing or unreadable, not safetensors, or damaged, its
+            configuration is unusable, or its tensors do not fit the configuration.
     """
     text, tensors, revision = read_checkpoint(path)
     try:
@@ -81,12 +82,12 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[str, dict[str, torch.Tensor], str]:
-    """Configuration text, tensors and revision of a file whose digest is right.
+    """Read configuration text, tensors and revision of a file, and verify its digest.
 
-    The revision is `sha256:` and the hash of the file. A changed bit anywhere in the file is found.
+    The revision is `sha256:` and the hash of the file. Any changed bit is detected.
 
     Raises:
-        CheckpointError: missing or unreadable, not safetensors, or a wrong digest.
+        CheckpointError: the file is missing or unreadable, not safetensors, or damaged.
     """
     path = Path(path)
     try:
@@ -112,7 +113,7 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 in hex over the configuration and, by name, each tensor's name, type, shape and bytes."""
+    """SHA-256 in hex over the configuration and, in order of names, each tensor's name, type, shape and bytes."""
     total = hashlib.sha256(config.encode())
     for name, tensor in sorted(tensors.items()):
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
@@ -121,5 +122,5 @@ def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The message of an error on one line of bearable length."""
+    """Message of an error on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]

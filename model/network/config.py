@@ -1,4 +1,4 @@
-"""Everything that must be known beside the tensors to rebuild and feed a model."""
+"""Model configuration: everything beside the tensors that rebuilding a model needs."""
 
 import dataclasses
 import json
@@ -8,8 +8,8 @@ from typing import Any
 
 from linewise.model.network.charset import DEFAULT_ALPHABET
 
-# About +15 to +25 % from rung to rung, so that an image is widened by 9 % on average; every rung
-# is a multiple of the 4 pixels that one column of logits covers, and of 8 for aligned kernels.
+# Steps of about 15 to 25 %, which widen an image by 9 % on average. Every width is a multiple of
+# the 4 pixels of one frame of logits, and of 8 for aligned kernels.
 WIDTH_LADDER = (
     32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512,
     608, 704, 800, 928, 1056, 1216, 1408, 1632, 2048,
@@ -18,15 +18,17 @@ WIDTH_LADDER = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the network and of its input; stored inside the checkpoint.
+    """Shape of the network and of its input, stored in the checkpoint.
 
-    `height` and `widths` are pixels of the scaled image, `input_channels` is 2 for one along the two
-    axes of colour on which pictures vary most, 1 for a grey one; `channels` and `blocks` are per stage
-    of the backbone, `hidden` is the width of one LSTM direction, `temperature` divides the logits
-    before a confidence is taken from them (1 = uncalibrated). `stretch` is how much wider than tall
-    images are scaled: a column of logits covers 4 pixels, and narrow letters need more columns.
-    `ranges` are what the tensors between the convolutions span, for arithmetic in 8-bit integers;
-    empty where nobody has measured them.
+    `height` and `widths` are pixels of the scaled image. `input_channels` is the number of principal
+    components of the image's colours, 1 or 2. `channels` and `blocks` are per stage
+    of the backbone, `hidden` is the size of one LSTM direction. `temperature` divides the logits
+    before the softmax (1 = uncalibrated). `stretch` is the horizontal scale relative to the
+    vertical one: a frame of logits covers 4 pixels, and narrow letters need more frames.
+    `ranges` are the value ranges of the activations for 8-bit convolutions, empty where they are not measured.
+
+    Raises:
+        ValueError: a field is out of range.
     """
 
     alphabet: str = DEFAULT_ALPHABET
@@ -48,16 +50,16 @@ class ModelConfig:
         if self.input_channels not in (1, 2):
             raise ValueError(f"input_channels must be 1 or 2, not {self.input_channels}")
         if len(self.channels) != 4 or len(self.blocks) != 4:
-            raise ValueError("channels and blocks must name four stages")
+            raise ValueError("channels and blocks must have four stages each")
         if list(self.widths) != sorted(set(self.widths)) or any(w % 4 for w in self.widths):
-            raise ValueError("widths must rise and be multiples of 4")
+            raise ValueError("widths must ascend and be multiples of 4")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         if self.stretch <= 0:
             raise ValueError(f"stretch must be positive, not {self.stretch}")
         if not all(math.isfinite(low) and math.isfinite(high) and low <= 0 <= high and low < high
                    for low, high in self.ranges):  # fmt: skip
-            raise ValueError("ranges must be finite, and hold 0 and more than that")
+            raise ValueError("ranges must be finite, contain 0 and have different ends")
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""
@@ -65,7 +67,7 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """The configuration that `to_json` wrote.
+        """Parse a configuration that `to_json` wrote.
 
         Raises:
             ValueError: not JSON, an unknown field, or a value out of range.
@@ -74,7 +76,7 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() - known:
             raise ValueError("the model configuration has fields that this version does not know")
-        fields.setdefault("input_channels", 1)  # as in all checkpoints that do not say
+        fields.setdefault("input_channels", 1)  # checkpoints without the field are grey
         return cls(**{name: _tuples(value) for name, value in fields.items()})
 
 

@@ -1,4 +1,4 @@
-"""The network: a residual CNN, a bidirectional LSTM and a linear layer of CTC logits.
+"""CRNN: a residual CNN, a bidirectional LSTM and a linear layer of CTC logits.
 
 After Shi, Bai and Yao, "An End-to-End Trainable Neural Network for Image-based Sequence
 Recognition" (TPAMI 2017), with the plain backbone replaced by residual blocks (He et al., CVPR
@@ -13,10 +13,10 @@ from torch import nn
 
 from linewise.model.network.config import ModelConfig
 
-# Vertical, horizontal stride of the four stages, after a stem of stride 2: 32 rows become 2, and
-# one column of logits covers 4 pixels, fine enough for the narrowest letters at height 32.
+# Vertical and horizontal stride of the four stages, after a stem of stride 2: 32 rows become 2, and
+# one frame of logits covers 4 columns, fine enough for the narrowest letters at height 32.
 STRIDES = ((1, 1), (2, 2), (2, 1), (2, 1))
-COLUMN = 4
+FRAME_WIDTH_PX = 4
 
 
 class ResidualBlock(nn.Module):
@@ -31,23 +31,25 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or stride != (1, 1):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        nn.init.zeros_(self.norm2.weight)  # each block starts as its shortcut and learns from there
+        nn.init.zeros_(self.norm2.weight)  # each block starts as its shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, C, H, W)` -> `(B, C', H / s, W / s')`."""
         y = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 class VerticalPool(nn.Module):
-    """Sum over rows, weighted by a learned softmax: `(B, C, H, W)` -> `(B, C, W)`."""
+    """Sums over rows, weighted by a learned softmax: `(B, C, H, W)` -> `(B, C, W)`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.score = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Rows last for the softmax, and summed one by one: over an inner dimension torch rounds bfloat16
-        # according to how it deals the batch out to threads, and an answer would depend on its company.
+        """`(B, C, H, W)` -> `(B, C, W)`."""
+        # Rows come last for the softmax and are summed one by one: over an inner dimension, torch's rounding of
+        # bfloat16 depends on how it splits the batch among threads, so a result would depend on its batch.
         weights = self.score(x).transpose(2, 3).contiguous().softmax(dim=3).unbind(3)  # H times (B, 1, W)
         products = [row * weight for row, weight in zip(x.unbind(2), weights, strict=True)]
         pooled: torch.Tensor = functools.reduce(torch.add, products)
@@ -76,6 +78,7 @@ class CRNN(nn.Module):
         self.head = nn.Linear(2 * config.hidden, len(config.alphabet) + 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images `(B, C, H, W)` -> logits `(B, W / 4, classes)`."""
         features = self.backbone(images)  # (B, C, H / 16, W / 4)
         columns = self.pool(features).transpose(1, 2)  # (B, T, C)
         context, _ = self.lstm(columns)  # (B, T, 2 * hidden)
@@ -84,7 +87,7 @@ class CRNN(nn.Module):
 
 
 def multiply_accumulates(model: CRNN, width: int) -> int:
-    """Multiplications of one forward pass over one image of the model's height and `width`."""
+    """Multiply-accumulate operations of one forward pass over an image of the model's height and `width`."""
     total = 0
 
     def count(module: nn.Module, _: object, output: torch.Tensor | tuple[torch.Tensor, object]) -> None:

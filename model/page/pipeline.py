@@ -11,8 +11,9 @@ import numpy as np
 from linewise.model.page.geometry import Quad, crop_line, quad_size
 from linewise.model.page.reading_order import reading_order
 from linewise.model.page.results import FoundLine, PageLine, PageReading
-from linewise.model.recognition.preprocess import Image, grey, turned
+from linewise.model.recognition.preprocess import Image, grey
 from linewise.model.recognition.results import Reading
+from linewise.model.recognition.rotation import rotated
 
 # Larger pages are shrunk to this shorter side before detection: a sheet of A4 at 200 dpi becomes one at
 # 140 dpi, at which small print is still 10 pixels high.
@@ -72,17 +73,17 @@ class Pages:
         quads = [line.quad for line in (self.find(page) if found is None else found)]
         turn = 0
         if _is_on_side(quads):  # detected again, because the detector is better at horizontal lines
-            page, turn = turned(page, 90), 90
+            page, turn = rotated(page, 90), 90
             quads = [line.quad for line in self.find(page)]
         readings = yield [crop_line(page, quad) for quad in quads]
         longest = sorted(range(len(quads)), key=lambda i: -quad_size(quads[i])[0])[:ORIENTATION_MAX_LINES]
         confidence = sum(readings[i].confidence for i in longest)
         if confidence < UPRIGHT_MIN_CONFIDENCE * len(longest):
-            inverted = yield [turned(crop_line(page, quads[i]), 180) for i in longest]
+            inverted = yield [rotated(crop_line(page, quads[i]), 180) for i in longest]
             if sum(reading.confidence for reading in inverted) > confidence:
                 last_pixel = np.array(page.shape[1::-1], np.float32) - 1
                 quads = [np.roll(last_pixel - quad, 2, 0) for quad in quads]
-                page, turn = turned(page, 180), turn + 180
+                page, turn = rotated(page, 180), turn + 180
                 readings = yield [crop_line(page, quad) for quad in quads]
         return PageReading(_ordered_lines(quads, readings), turn)
 

@@ -13,7 +13,8 @@ from linewise.model.page.postprocess import MAP_STRIDE_PX, ProbabilityMap, find_
 from linewise.model.page.results import FoundLine, PageReading
 from linewise.model.recognition.preprocess import Image, to_tensor
 from linewise.model.recognition.reader import Reader, load
-from linewise.model.runtime.fused import fold_normalisation, multiplies_bfloat16
+from linewise.model.runtime.fused import fold_normalisation
+from linewise.model.runtime.precision import supports_bfloat16
 
 # Long pages are detected in overlapping bands, so that memory does not grow with the length of a receipt.
 # The network's receptive field is about 200 pixels.
@@ -28,7 +29,7 @@ class PageReader(Pages):
         """Take ownership of `detector`: its normalisations are folded into its convolutions in place."""
         super().__init__(self.detect)
         self.reader, self.revision = reader, revision
-        self._dtype = torch.bfloat16 if multiplies_bfloat16(reader.device) else torch.float32
+        self._dtype = torch.bfloat16 if supports_bfloat16(reader.device) else torch.float32
         self._detector = fold_normalisation(detector.eval()).to(reader.device, self._dtype)
         convert_conv2d_weight_memory_format(self._detector, torch.channels_last)
 

@@ -1,1 +1,1 @@
-"""From a picture of one line to its text. May import `model.network`, `model.runtime` and `model.decoding`."""
+"""Recognition of single lines of text. Imports `model.network`, `model.runtime` and `model.decoding`."""

@@ -1,6 +1,13 @@
-"""What comes out: a text, how sure it is, and where its characters lie."""
+"""Results of reading one image: text, confidences and character positions."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from linewise.model.network.charset import STRAIGHT, Charset
+
+if TYPE_CHECKING:  # a parent process handles readings and needs no torch
+    from linewise.model.decoding.hypotheses import Hypotheses
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another text that the picture may hold, and the probability that the whole of it is right."""
+    """Another possible text of the image, and the probability that the whole of it is right."""
 
     text: str
     confidence: float
@@ -23,14 +30,14 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Reading:
-    """The text of one image.
+    """Text of one image with confidences and character positions.
 
-    `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` that
-    of the weakest character, or `confidence` where there is no character. `alternatives` are the
-    next best texts, the likeliest first, as many as were asked for and found. `turn`, 0, 90 or 270,
-    is the clockwise turn in degrees in which a line on its side was read; its characters' spans
-    are along the width of the turned image. `look` names the second look that supports it
-    most, as `model.recognition.augmented_views` does; "" is the first one.
+    `confidence`, in [0, 1], is the probability that the whole string is right; `confidence_min` is that
+    of the least certain character, or `confidence` without characters. `alternatives` are the
+    next most probable texts, in descending order, at most as many as requested. `turn`, 0, 90 or 270,
+    is the clockwise rotation in degrees in which the image was read; the spans of the characters
+    run along the width of the rotated image. `look` names the augmented view that supports the text
+    most, as in `model.recognition.augmented_views`; "" is the image itself.
     """
 
     text: str
@@ -40,3 +47,49 @@ class Reading:
     alternatives: tuple[Alternative, ...] = ()
     turn: int = 0
     look: str = ""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """Conversion of class ids to text: typographic quotes become straight ones unless they are kept."""
+
+    charset: Charset
+    typographic_quotes: bool
+
+    def text(self, ids: tuple[int, ...]) -> str:
+        """Text of class ids, one character for each."""
+        text = self.charset.decode(ids)
+        return text if self.typographic_quotes else text.translate(STRAIGHT)
+
+
+def build_reading(
+    hypotheses: "Hypotheses", text_format: TextFormat, left_edge: Callable[[int], float], max_alternatives: int
+) -> Reading:
+    """Turn decoded hypotheses into a reading, without outer spaces.
+
+    `left_edge` gives the left edge of a frame in pixels of the image.
+    """
+    best = hypotheses.best
+    text = text_format.text(best.ids)
+    characters = [
+        Character(letter, confidence, left_edge(start), left_edge(end))
+        for letter, confidence, (start, end) in zip(text, best.confidences, best.spans, strict=True)
+    ]
+    first = len(text) - len(text.lstrip(" "))
+    text = text.strip(" ")
+    kept = tuple(characters[first : first + len(text)])
+    weakest = min((character.confidence for character in kept), default=best.confidence)
+    others: dict[str, float] = {}
+    for candidate in hypotheses.others:  # in descending order, so the most probable of equal texts stays
+        others.setdefault(text_format.text(candidate.ids).strip(" "), candidate.confidence)
+    others.pop(text, None)
+    alternatives = tuple(Alternative(*other) for other in list(others.items())[:max_alternatives])
+    return Reading(text, best.confidence, weakest, kept, alternatives)
+
+
+def rescale_spans(reading: Reading, factor: float) -> Reading:
+    """Convert the spans of a reading to an image that is `factor` times as wide."""
+    if factor == 1:
+        return reading
+    characters = (replace(c, start=c.start * factor, end=c.end * factor) for c in reading.characters)
+    return replace(reading, characters=tuple(characters))

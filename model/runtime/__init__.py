@@ -1,1 +1,1 @@
-"""How a network is computed on a device. May import `model.network` only."""
+"""Execution of a network on a device, and its precision. Imports `model.network` only."""

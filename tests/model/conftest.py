@@ -1,7 +1,8 @@
-"""A small network with random weights, and a recogniser of bars that needs no training."""
+"""Small networks with random weights, and a reader of bars that needs no training."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from linewise.model import Reader
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 
-# The networks here are tiny: threads would only wait for each other, long where the cores are busy.
+# The networks here are tiny: threads would mostly wait for each other, longest on busy cores.
 torch.set_num_threads(1)
 
 BAR, QUOTE, SPACE = "|", "’", " "
@@ -36,6 +37,17 @@ def bars(width: int, marks: dict[int, str], height: int = 32) -> NDArray[np.uint
         rows = {BAR: slice(None), QUOTE: slice(0, height // 2), SPACE: slice(height // 2, None)}[mark]
         image[rows, x : x + 8] = 0
     return image
+
+
+def row_of(count: int, gap: int = 16) -> NDArray[np.uint8]:
+    """A line of `count` bars at the height of the network's input."""
+    return bars((count + 1) * gap, dict.fromkeys(range(gap // 2, count * gap, gap), BAR))
+
+
+def patches(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Patches of random colours, which a random network tells apart, unlike noise."""
+    few = rng.integers(0, 256, (3, 2 + size[1] // 9, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(few, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 TINY = ModelConfig(stem=8, channels=(8, 8, 12, 16), blocks=(1, 1, 1, 1), hidden=12, lstm_layers=1, stretch=1.0)
@@ -64,3 +76,12 @@ def bar_reader() -> Reader:
     return Reader(
         BarNet(ModelConfig(alphabet=BAR + QUOTE + SPACE, stem=8, channels=(8, 8, 8, 8), hidden=8, stretch=1.0))
     )
+
+
+@pytest.fixture
+def talkative() -> Reader:
+    """A random network whose texts differ between images; those of most seeds do not."""
+    network = small_network(10)
+    with torch.no_grad():
+        network.head.weight *= 20
+    return Reader(network)

@@ -1,4 +1,4 @@
-"""The model's import graph: packages depend in one direction, and the core needs few libraries."""
+"""Import graph of the model: one direction between packages, few libraries in the core."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
 
 
 def files(package: str) -> list[Path]:
-    """Every file of a package, or of a module at the top, however deep."""
+    """Every file of a package at any depth, or the file of a top-level module."""
     folder = FOLDER / package
     found = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     assert found, package
@@ -40,7 +40,7 @@ def files(package: str) -> list[Path]:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The full name of everything that a file imports, wherever in it."""
+    """Full names of all imports of a file, nested ones included."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -50,12 +50,12 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def parts_used(file: Path) -> set[str]:
-    """The packages of `linewise.model` that a file imports from."""
+    """Packages of `linewise.model` that a file imports from."""
     return {name.split(".")[2] for name in imports(file) if name.startswith("linewise.model.")}
 
 
 def module_name(file: Path) -> str:
-    """The dotted name below `linewise.model` of a file."""
+    """Dotted name of a file below `linewise.model`."""
     parts = file.relative_to(FOLDER).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -1,4 +1,4 @@
-"""What the shipped weights read in clean, drawn text, whatever its colour, size and length."""
+"""Shipped weights on clean, drawn text of any colour, size and length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reader() -> model.Reader:
 def draw(
     text: str, size: int = 32, ink: tuple[int, ...] = (0, 0, 0), paper: tuple[int, ...] = (255, 255, 255)
 ) -> NDArray[np.uint8]:
-    """A line of text in the font that Pillow brings along."""
+    """A line of text in Pillow's default font."""
     font = ImageFont.load_default(size)
     margin = size // 4
     image = Image.new("RGB", (int(font.getlength(text)) + 2 * margin, size + 2 * margin), paper)

@@ -1,4 +1,4 @@
-"""One bad picture never harms another: a failure in any stage, in any place of a batch, is its own."""
+"""Fault isolation: a failure in any stage and at any position of a batch affects one image only."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from linewise.model import Reader, Reading
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition import preprocess
+from linewise.model.runtime.model_runner import ModelRunner
 from linewise.service.api import responses
 from linewise.service.app import create_app
 from linewise.service.inference.engine import Recognition
 from linewise.service.settings import Settings
 
-MOST = 4  # pictures in a batch; tests/service/inference/test_batcher.py has the larger ones
+BATCH_ITEMS = 4  # tests/service/inference/test_batcher.py has the larger ones
 POISON = 255  # number of the picture that fails
 STAGES = {"decode": "undecodable", "preprocess": "internal", "forward": "internal", "result": "internal",
           "answer": "internal"}  # fmt: skip
 
 
 def pixels(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Noise of its own for each number, which stands in the first pixel; one size, so that all share a batch."""
+    """Distinct noise for each number, which is also the first pixel; all of one size, so that they share a batch."""
     noise = np.random.default_rng(number).integers(0, 255, (32, 100), np.uint8)
     noise[0, 0] = number
     return noise
@@ -43,7 +44,7 @@ def encoded(number: int) -> bytes:
 
 
 class GatedReader(Reader):
-    """A recogniser of random weights that waits before each batch and tells how large it was."""
+    """A reader with random weights that waits before each batch and records its size."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -59,11 +60,11 @@ class GatedReader(Reader):
         return super().read(images, *arguments, **options)
 
     def warm_up(self) -> None:
-        """Nothing to wait for."""
+        """Skip the warm-up."""
 
 
 def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a stage fail on the poisonous picture and on no other."""
+    """Make a stage fail for the poisonous image and no other."""
 
     def is_poison(image: Any) -> bool:
         return bool(image[0, 0] == POISON)
@@ -75,13 +76,15 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         scaled = preprocess.scale(ModelConfig(), pixels(POISON))
         row = preprocess.to_tensor([scaled])[0]
         monkeypatch.setattr(
-            Reader,
-            "_forward",
-            failing(Reader._forward, lambda self, batches: any(torch.equal(row, one) for b in batches for one in b)),
+            ModelRunner,
+            "logits",
+            failing(ModelRunner.logits, lambda self, batches: any(torch.equal(row, one) for b in batches for one in b)),
         )
     elif stage == "result":
         monkeypatch.setattr(
-            Reader, "_reading", failing(Reader._reading, lambda self, found, image, *_: is_poison(image))
+            Reader,
+            "_build_reading",
+            failing(Reader._build_reading, lambda self, hypotheses, image, *_: is_poison(image)),
         )
     elif stage == "answer":
 
@@ -108,7 +111,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def read_as_one_batch(client: TestClient, reader: GatedReader, pictures: list[bytes], readable: int) -> Any:
-    """The results of pictures that wait together while the model is kept busy with another one."""
+    """Results of images that wait together while the model is busy with another one."""
     results: list[dict[str, Any]] = []
 
     def ask() -> None:
@@ -134,18 +137,18 @@ def read_as_one_batch(client: TestClient, reader: GatedReader, pictures: list[by
 def test_a_picture_that_fails_in_any_stage_and_place_fails_alone(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)  # the network is tiny: threads would only wait for each other
     reader = GatedReader()
-    wanted = {encoded(number): reader.read([pixels(number)])[0].text for number in range(1, MOST)}
-    assert len(set(wanted.values())) == len(wanted), "an answer tells whose it is"
+    expected = {encoded(number): reader.read([pixels(number)])[0].text for number in range(1, BATCH_ITEMS)}
+    assert len(set(expected.values())) == len(expected), "texts identify their images"
     bad = encoded(POISON)[:-40] if stage == "decode" else encoded(POISON)
     poison(stage, monkeypatch)
-    app = create_app(Settings(threads=1, batch_items=MOST), reader)
+    app = create_app(Settings(threads=1, batch_items=BATCH_ITEMS), reader)
     with TestClient(app, raise_server_exceptions=False) as client:
         until(lambda: bool(app.state.engine.ready))
-        for size in range(1, MOST + 1):
+        for size in range(1, BATCH_ITEMS + 1):
             for place in range(size):
-                pictures = list(wanted)[: size - 1]
+                pictures = list(expected)[: size - 1]
                 pictures.insert(place, bad)
                 results = read_as_one_batch(client, reader, pictures, size - (stage == "decode"))
-                found = [one["error"]["code"] if "error" in one else one["text"] for one in results]
-                assert found == [STAGES[stage] if one is bad else wanted[one] for one in pictures]
+                answers = [one["error"]["code"] if "error" in one else one["text"] for one in results]
+                assert answers == [STAGES[stage] if one is bad else expected[one] for one in pictures]
         until(lambda: bool(app.state.engine.load[:2] == (0, 0)))

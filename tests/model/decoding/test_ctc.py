@@ -1,4 +1,4 @@
-"""Decoding, spans and probabilities, checked against all alignments written out."""
+"""Greedy decoding, spans and probabilities, checked against the enumeration of all alignments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def all_strings(logits: torch.Tensor) -> Probabilities:
-    """The probability of every string by summing over every alignment of `(T, C)`."""
+    """Probability of every string by summing over all alignments of `(T, C)`."""
     posteriors = logits.double().softmax(-1)
     frames, classes = logits.shape
     totals: Probabilities = defaultdict(float)
@@ -86,7 +86,7 @@ def test_no_rows_give_no_answers() -> None:
 def test_a_long_row_cut_into_pieces_keeps_its_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     path = [0, 1, 1, 0, 0, 2, 0, 3, 0, 0] * 20
     whole = ctc.greedy(peaked(path, height=8.0))[0]
-    monkeypatch.setattr(ctc, "LONGEST_PIECE", 32)
+    monkeypatch.setattr(ctc, "MAX_SEGMENT_FRAMES", 32)
     pieces = ctc.greedy(peaked(path, height=8.0))[0]
     assert pieces.ids == whole.ids and pieces.spans == whole.spans
     assert pieces.confidence == pytest.approx(whole.confidence, rel=0.05)
@@ -119,7 +119,7 @@ def test_the_alignment_is_the_best_of_all(seed: int) -> None:
 
 
 def test_a_string_without_room_is_not_aligned() -> None:
-    with pytest.raises(ValueError, match="no place in 2 frames"):
+    with pytest.raises(ValueError, match="do not fit into 2 frames"):
         ctc.align(torch.zeros(2, 3).log_softmax(-1), (1, 1))
     assert ctc.align(torch.zeros(2, 3).log_softmax(-1), ()) == ((), ())
 

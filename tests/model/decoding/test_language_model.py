@@ -1,4 +1,4 @@
-"""The language model: what it holds likely, how it is counted, and files that it cannot be."""
+"""Language model: probabilities, estimation, and files that are rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = Counter({"abba": 6, "baba": 3, "ab": 5, "b": 2, "caba": 1, "aab ba": 4, 
 
 
 def by_hand(texts: Counter[str], alphabet: str, order: int, least: int, text: str) -> float:
-    """The logarithm of a text's probability by the book: Witten-Bell, interpolated, from counts in dictionaries."""
+    """Log probability of a text by interpolated Witten-Bell smoothing, from counts in dictionaries."""
     counts: list[Counter[str]] = [Counter() for _ in range(order)]
     for seen, times in texts.items():
         bounded = f"^{seen}^"

@@ -1,4 +1,4 @@
-"""What several looks and the language say together."""
+"""Rescoring over several views with and without a language model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from linewise.model.decoding.beam_search import Decoding, search
+from linewise.model.decoding.beam_search import search
+from linewise.model.decoding.options import Decoding
 from linewise.model.decoding.rescoring import rescore
 from linewise.model.network.charset import Charset
 from linewise.model.train.ngram import estimate
@@ -29,19 +30,19 @@ def says(text: str, doubts: dict[int, tuple[str, float]] | None = None) -> torch
     return torch.from_numpy(posteriors / posteriors.sum(axis=1, keepdims=True)).float().log()
 
 
-def texts(looks: list[torch.Tensor], language: object = None) -> list[str]:
-    return [CHARSET.decode(one.ids) for one in rescore(looks, CHARSET, language)]  # type: ignore[arg-type]
+def texts(views: list[torch.Tensor], language: object = None) -> list[str]:
+    return [CHARSET.decode(one.ids) for one in rescore(views, CHARSET, language)]  # type: ignore[arg-type]
 
 
-def test_one_look_without_a_language_is_what_the_beam_finds() -> None:
-    look = says("heap", {1: ("o", 0.4), 3: ("d", 0.1)})
-    beam = search(look, CHARSET, Decoding(), width=8)
-    weighed = rescore([look], CHARSET, None)
-    assert [one.ids for one in weighed] == [one.ids for one in beam]
-    assert [one.confidence for one in weighed] == pytest.approx([one.confidence for one in beam], abs=1e-6)
+def test_one_view_without_a_language_model_is_what_the_beam_finds() -> None:
+    view = says("heap", {1: ("o", 0.4), 3: ("d", 0.1)})
+    beam = search(view, CHARSET, Decoding(), width=8)
+    rescored = rescore([view], CHARSET, None)
+    assert [one.ids for one in rescored] == [one.ids for one in beam]
+    assert [one.confidence for one in rescored] == pytest.approx([one.confidence for one in beam], abs=1e-6)
 
 
-def test_confidences_are_shares_of_what_the_looks_know() -> None:
+def test_confidences_are_shares_of_what_the_views_cover() -> None:
     unsure, sure = says("help", {2: ("e", 0.4)}), says("herp")
     together = rescore([unsure, sure], CHARSET, WORDS)
     assert sum(one.confidence for one in together) == pytest.approx(1, abs=1e-6)
@@ -57,20 +58,20 @@ def test_a_word_wins_where_the_picture_leaves_it_open_and_only_there() -> None:
     assert texts([plain_one], WORDS)[0] == "heep"
 
 
-def test_what_two_looks_hold_probable_wins_over_what_one_does() -> None:
+def test_a_string_probable_in_two_views_wins_over_one_probable_in_one() -> None:
     first, second = says("cola", {3: ("o", 0.45)}), says("colo", {3: ("a", 0.4)})
     assert texts([first])[0] == "cola" and texts([second])[0] == "colo"
     assert texts([first, second, second])[0] == "colo"
-    assert rescore([first, second], CHARSET, None)[0].look in (0, 1)
+    assert rescore([first, second], CHARSET, None)[0].view in (0, 1)
 
 
-def test_the_look_that_supports_a_string_most_is_named() -> None:
+def test_the_view_that_supports_a_string_most_is_named() -> None:
     sure, unsure = says("lead"), says("lead", {0: ("h", 0.6)})
-    assert rescore([unsure, sure], CHARSET, WORDS)[0].look == 1
-    assert rescore([sure, unsure], CHARSET, WORDS)[0].look == 0
+    assert rescore([unsure, sure], CHARSET, WORDS)[0].view == 1
+    assert rescore([sure, unsure], CHARSET, WORDS)[0].view == 0
 
 
-def test_looks_of_other_lengths_are_weighed_together() -> None:
+def test_views_of_different_lengths_are_rescored_together() -> None:
     short = torch.full((2, CHARSET.classes), 1 / CHARSET.classes).log()  # too few frames for the other's string
     assert texts([says("help"), short], WORDS)[0] == "help"
 

@@ -1,4 +1,4 @@
-"""The alphabet and its class ids."""
+"""Alphabet and class ids."""
 
 from __future__ import annotations
 

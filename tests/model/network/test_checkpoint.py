@@ -1,4 +1,4 @@
-"""Weights on disk: complete, verified, or refused with one line."""
+"""Checkpoints: complete and verified, or rejected with a message of one line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_another_programs_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 
 def _forge(path: Path, config: str, tensors: dict[str, torch.Tensor]) -> None:
-    """A file whose digest is right whatever it holds."""
+    """A file with arbitrary content and a correct digest."""
     save_file(tensors, path, {"config": config, "sha256": checkpoint._digest(config, tensors)})
 
 

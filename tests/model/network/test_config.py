@@ -1,4 +1,4 @@
-"""The configuration that travels with the weights."""
+"""Model configuration, which is stored with the weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_configuration_survives_json() -> None:
     ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must"):
         ModelConfig(**wrong)
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting|does not know"):
         ModelConfig.from_json(text)
 
 

@@ -16,23 +16,23 @@ CONFIG = ModelConfig(stretch=1.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 100), (3, 9), (1000, 40), (61, 417), (10, 5000)])
-def test_every_image_gets_the_height_and_the_width_of_its_rung(size: tuple[int, int]) -> None:
+def test_every_image_gets_the_height_and_the_width_of_its_ladder_step(size: tuple[int, int]) -> None:
     scaled = preprocess.scale(CONFIG, np.zeros(size, np.uint8))
-    assert scaled.shape == (CONFIG.height, preprocess.rung(CONFIG, *size), 2)
+    assert scaled.shape == (CONFIG.height, preprocess.scaled_width(CONFIG, *size), 2)
     assert scaled.dtype == np.uint8
 
 
-def test_rungs_come_from_the_ladder_until_a_line_is_over_long() -> None:
-    assert preprocess.rung(CONFIG, 32, 100) == 112
-    assert preprocess.rung(CONFIG, 64, 200) == 112
-    assert preprocess.rung(CONFIG, 32, 5001) == 5004
-    assert {preprocess.rung(CONFIG, 32, w) for w in range(1, 2049)} == set(CONFIG.widths)
+def test_widths_come_from_the_ladder_until_a_line_is_over_long() -> None:
+    assert preprocess.scaled_width(CONFIG, 32, 100) == 112
+    assert preprocess.scaled_width(CONFIG, 64, 200) == 112
+    assert preprocess.scaled_width(CONFIG, 32, 5001) == 5004
+    assert {preprocess.scaled_width(CONFIG, 32, w) for w in range(1, 2049)} == set(CONFIG.widths)
 
 
 def test_an_image_is_stretched_as_the_configuration_says() -> None:
     wider = ModelConfig(stretch=1.25)
     assert preprocess.natural_width(wider, 64, 200) == 125
-    assert preprocess.rung(wider, 32, 100) == preprocess.rung(CONFIG, 32, 125) == 128
+    assert preprocess.scaled_width(wider, 32, 100) == preprocess.scaled_width(CONFIG, 32, 125) == 128
     image = np.full((32, 12), 200, np.uint8)
     image[:, 4:8] = 0
     dark = np.flatnonzero((preprocess.scale(wider, image)[..., 0] < 100).all(axis=0))
@@ -70,18 +70,18 @@ def test_sides_of_another_colour_are_told_from_the_letters_that_they_belong_to()
     picture = np.full((32, 96, 3), wall, np.uint8)
     picture[8:24, 30:60] = letter
     picture[10:26, 60:66] = side
-    seen = preprocess.principal(picture, 2).astype(int)
-    for one, other in itertools.combinations((seen[0, 0], seen[16, 40], seen[16, 62]), 2):
+    components = preprocess.principal(picture, 2).astype(int)
+    for one, other in itertools.combinations((components[0, 0], components[16, 40], components[16, 62]), 2):
         assert np.abs(one - other).max() > 60
-    grey = seen[..., 0]
+    grey = components[..., 0]
     assert min(abs(grey[0, 0] - grey[16, 40]), abs(grey[16, 40] - grey[16, 62])) < 30  # which one channel would not do
 
 
 def test_a_picture_without_colours_has_nothing_in_the_second_channel() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (32, 64), dtype=np.uint8)
     for picture in (grey, grey[..., None], np.stack([grey] * 3, axis=2)):
-        found = preprocess.principal(picture, 2)
-        assert np.array_equal(found[..., 0], grey) and not found[..., 1].any()
+        components = preprocess.principal(picture, 2)
+        assert np.array_equal(components[..., 0], grey) and not components[..., 1].any()
     one_colour = np.full((32, 64, 3), (200, 30, 30), np.uint8)
     assert not preprocess.principal(one_colour, 2)[..., 1].any()
 
@@ -89,12 +89,12 @@ def test_a_picture_without_colours_has_nothing_in_the_second_channel() -> None:
 def test_the_second_channel_is_raised_to_the_first_but_its_noise_is_not() -> None:
     draw = np.random.default_rng(0)
     first = draw.integers(0, 2, (32, 64)) * 200
-    for spread, expected in ((60, 1.0), (30, 1.0), (4, 4 / 25)):
-        second = 100 + spread * draw.choice((-1, 1), (32, 64))
-        (found,) = preprocess.to_tensor([np.stack([first, second], axis=2).astype(np.uint8)])
-        assert found.shape == (2, 32, 64)
-        assert np.allclose(found.mean(dim=(1, 2)), 0, atol=1e-4)
-        assert np.allclose(found.std(dim=(1, 2), correction=0), (1.0, expected), rtol=0.05)
+    for deviation, expected in ((60, 1.0), (30, 1.0), (4, 4 / 25)):
+        second = 100 + deviation * draw.choice((-1, 1), (32, 64))
+        (tensor,) = preprocess.to_tensor([np.stack([first, second], axis=2).astype(np.uint8)])
+        assert tensor.shape == (2, 32, 64)
+        assert np.allclose(tensor.mean(dim=(1, 2)), 0, atol=1e-4)
+        assert np.allclose(tensor.std(dim=(1, 2), correction=0), (1.0, expected), rtol=0.05)
 
 
 def test_colour_and_grey_forms_of_one_picture_look_alike() -> None:
@@ -118,23 +118,6 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 def test_other_types_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         preprocess.grey(np.zeros((5, 5)).astype(np.float32))
-
-
-def test_windows_cover_a_long_line_and_overlap() -> None:
-    width = 5000
-    image = np.tile(np.arange(width) % 251, (32, 1)).astype(np.uint8)
-    pieces = preprocess.windows(CONFIG, image)
-    longest = CONFIG.widths[-1]
-    assert pieces[0][0] == 0 and pieces[-1][0] == width - longest
-    for (start, window), (following, _) in itertools.pairwise(pieces):
-        assert following - start <= longest - preprocess.WINDOW_OVERLAP
-        assert np.array_equal(window, image[:, start : start + longest])
-    assert all(window.shape == (32, longest) and start % 4 == 0 for start, window in pieces)
-
-
-def test_a_line_within_the_ladder_is_one_window() -> None:
-    image = np.zeros((32, CONFIG.widths[-1]), np.uint8)
-    assert [start for start, _ in preprocess.windows(CONFIG, image)] == [0]
 
 
 def test_faded_and_full_contrast_look_alike_to_the_network() -> None:

@@ -1,4 +1,4 @@
-"""Convolutions in 8-bit integers: nearly the network's own logits, and no answer that depends on its company."""
+"""8-bit convolutions: logits close to the network's, and independent of the batch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from linewise.model import Reader
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.runtime.fused import fold_normalisation
-from linewise.model.runtime.quantised import Quantised, Range, measure_ranges, multiplies_int8
+from linewise.model.runtime.precision import supports_int8
+from linewise.model.runtime.quantised import Quantised, Range, measure_ranges
 from tests.model.conftest import small_network
 
 REAL = ModelConfig(stem=16, channels=(16, 32, 32, 64), blocks=(1, 2, 1, 2), hidden=64, lstm_layers=2)
 TENSORS = 2 + 2 * 6 + 3  # picture and stem; each of six blocks' two convolutions; three shortcuts
 
-needed = pytest.mark.skipif(not multiplies_int8("cpu"), reason="no instructions for sums of 8-bit products here")
+needed = pytest.mark.skipif(not supports_int8("cpu"), reason="no instructions for sums of 8-bit products here")
 
 
 def folded() -> CRNN:
@@ -90,13 +91,3 @@ def test_a_reader_takes_integers_where_the_weights_have_ranges() -> None:
     exact = Reader(small_network(1, config), precision="float32").logits(images)
     for logits, wanted in zip(Reader(small_network(1, config), precision="int8").logits(images), exact, strict=True):
         assert float((logits - wanted).abs().mean()) < 0.05 * float(wanted.std())
-
-
-def test_processors_without_the_instructions_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert not multiplies_int8("cpu")
-    config = dataclasses.replace(REAL, ranges=ranges())
-    assert Reader(small_network(1, config), precision="auto").precision == "float32"
-    with pytest.raises(ValueError, match="VNNI or AMX"):
-        Reader(small_network(1, config), precision="int8")
-    assert not multiplies_int8("cuda:0")

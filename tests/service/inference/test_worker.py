@@ -14,6 +14,7 @@ from queue import Queue
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from linewise import model
@@ -26,6 +27,21 @@ from tests.campaigns.harness import PATIENCE, ROOT, children
 pytestmark = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
 
 SETTINGS = Settings(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Compute in one thread both here and in the worker: the last bits of a sum depend on how it is split.
+
+    The worker inherits `OMP_NUM_THREADS`, which other tests set for services of theirs; the torch of this process may
+    be loaded already and no longer reads it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

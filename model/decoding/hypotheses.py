@@ -1,0 +1,49 @@
+"""Decoding of a batch: the best string of each image, alternatives, and whether it needs rescoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from linewise.model.decoding import beam_search, ctc
+from linewise.model.decoding.beam_search import Candidate
+from linewise.model.decoding.options import Decoding
+from linewise.model.decoding.rescoring import RESCORE_THRESHOLD
+from linewise.model.network.charset import Charset
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """Decoded strings of one image.
+
+    `others` are alternatives, the most probable first. `log_probs` `(T, C)` are kept where `best` should be rescored.
+    """
+
+    best: ctc.Decoded
+    others: tuple[Candidate, ...] = ()
+    log_probs: torch.Tensor | None = None
+
+
+def decode(
+    logits: torch.Tensor, temperature: float, charset: Charset, decodings: Sequence[Decoding | None]
+) -> list[Hypotheses]:
+    """Decode logits `(B, T, C)`, one row for each of `decodings`: greedily, or by beam search where one is given.
+
+    A result below `RESCORE_THRESHOLD` should be rescored, unless it is constrained: another view of the image does
+    not make a text more probable that the image does not hold.
+    """
+    results = []
+    for row, (greedy, decoding) in enumerate(zip(ctc.greedy(logits, temperature), decodings, strict=True)):
+        best = greedy
+        others: tuple[Candidate, ...] = ()
+        if decoding is not None:
+            log_probs = ctc.log_posteriors(logits[row], temperature)
+            first, *rest = beam_search.search(log_probs, charset, decoding)
+            others = tuple(rest)
+            if first.ids != best.ids:
+                best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
+        needs_rescoring = best.confidence < RESCORE_THRESHOLD and not (decoding and decoding.constrained)
+        results.append(
+            Hypotheses(best, others, ctc.log_posteriors(logits[row], temperature) if needs_rescoring else None)
+        )
+    return results

@@ -1,0 +1,40 @@
+"""Probability that an image holds a given text."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from linewise.model.decoding import ctc
+from linewise.model.network.charset import BLANK, STRAIGHT, Charset
+
+MIN_POSTERIOR = 1e-30  # keeps logarithms finite
+
+
+def text_probabilities(
+    logits: Sequence[torch.Tensor], texts: Sequence[str], temperature: float, charset: Charset, *, ignore_case: bool
+) -> list[float]:
+    """Probability in [0, 1] of each text under its logits `(T, C)`.
+
+    The posteriors of characters that count as equal are added. A text with a character outside the alphabet has
+    probability 0.
+    """
+
+    def normalised(characters: str) -> list[str]:
+        return [c.lower() if ignore_case else c for c in characters.translate(STRAIGHT)]
+
+    alphabet = normalised(charset.alphabet)
+    classes = {character: number for number, character in enumerate(dict.fromkeys(alphabet), start=1)}
+    merged = torch.tensor([BLANK, *(classes[character] for character in alphabet)])  # by class id
+    results = []
+    for text, frames in zip(texts, logits, strict=True):
+        characters = normalised(text)
+        if not classes.keys() >= set(characters):
+            results.append(0.0)
+            continue
+        posteriors = (frames.cpu() / temperature).softmax(dim=-1)  # (T, C)
+        sums = torch.zeros(len(posteriors), len(classes) + 1).index_add_(1, merged, posteriors)
+        ids = [classes[character] for character in characters]
+        (log_prob,) = ctc.string_log_probs(sums.clamp_min(MIN_POSTERIOR).log()[None], [ids])
+        results.append(min(1.0, math.exp(log_prob)))
+    return results
