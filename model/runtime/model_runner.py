@@ -10,6 +10,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from linewise.model.network.crnn import CRNN
 from linewise.model.runtime import fused
 from linewise.model.runtime.fused import Fused, fold_normalisation
+from linewise.model.runtime.onnx_session import OnnxNetwork
 from linewise.model.runtime.precision import choose_precision, float_dtype
 from linewise.model.runtime.quantised import Quantised
 
@@ -47,6 +48,10 @@ class ModelRunner:
         self.precision = choose_precision(precision, model, device)
         self._device = device
         dtype = float_dtype(self.precision, device)
+        plain_crnn = type(model) is CRNN  # a subclass computes otherwise
+        onnx_network = None
+        if self.precision == "float32" and device.type == "cpu" and plain_crnn:
+            onnx_network = OnnxNetwork(model)
         self.model = fold_normalisation(model.eval()).to(device)
         convert_conv2d_weight_memory_format(self.model, torch.channels_last)
         self._network: Network = Eager(self.model)
@@ -54,8 +59,9 @@ class ModelRunner:
             if self.precision == "int8":
                 self._network = Quantised(self.model, model.config.ranges, dtype)
             self.model.to(dtype)  # once: autocast would convert the weights for every batch
-            # A subclass computes otherwise.
-            if self.precision != "int8" and type(model) is CRNN and fused.available(device, dtype):
+            if onnx_network is not None:
+                self._network = onnx_network
+            elif self.precision == "bfloat16" and plain_crnn and fused.available(device, dtype):
                 self._network = Fused(self.model)
         self._input_dtype = torch.float32 if self.precision == "int8" else dtype
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "explain": {"network", "runtime", "decoding", "recognition"},
 }  # fmt: skip
 CORE = ("network", "runtime", "decoding", "recognition")
-LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors"}
+LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors", "onnx", "onnxruntime"}
 
 
 def files(package: str) -> list[Path]:
