@@ -17,7 +17,7 @@ MIN_CONTRAST_LEVELS = 30  # grey levels between ink and background: people canno
 
 
 def paste(plane: Grey, mask: Grey, x: int, y: int) -> None:
-    """Add ink to the plane in place, its top-left corner at (x, y), clipped to the plane."""
+    """Add ink to the plane in place, clipped to it, with its top-left corner at (x, y)."""
     top, left = max(0, y), max(0, x)
     part = mask[top - y : plane.shape[0] - y, left - x : plane.shape[1] - x]
     if part.size and top < plane.shape[0] and left < plane.shape[1]:
@@ -26,15 +26,15 @@ def paste(plane: Grey, mask: Grey, x: int, y: int) -> None:
 
 
 def smooth_noise(noise: np.random.Generator, shape: tuple[int, int], cells: int) -> Plane:
-    """Draw smooth noise in about [-1, 1], float32 of `shape`, with `cells` cells along the height."""
+    """Generate smooth noise in about [-1, 1], float32 of `shape`, with `cells` cells along the height."""
     rows = max(2, cells)
     columns = max(2, min(64, round(cells * shape[1] / shape[0])))
     coarse = noise.uniform(-1, 1, (rows, columns)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def draw_grey_levels(random: Random) -> tuple[float, float]:
-    """Draw the grey levels of background and ink; either may be lighter, often by little."""
+def random_grey_levels(random: Random) -> tuple[float, float]:
+    """Choose the grey levels of background and ink; either may be lighter, often by little."""
     while True:
         base, letters = random.uniform(0, 255), random.uniform(0, 255)
         if random.random() < 0.35:
@@ -43,8 +43,8 @@ def draw_grey_levels(random: Random) -> tuple[float, float]:
             return base, letters
 
 
-def draw_colour(random: Random, level: float) -> Colour:
-    """Draw a colour of any saturation with the luminance of the grey `level`, at most 255."""
+def random_colour(random: Random, level: float) -> Colour:
+    """Choose a colour of any saturation with the luminance of the grey `level`, at most 255."""
     level = min(level, 255.0)
     saturation = random.choice((0.0, random.uniform(0.0, 0.35), random.uniform(0.2, 0.8), random.uniform(0.6, 1.0)))
     pure = np.array(colorsys.hsv_to_rgb(random.random(), saturation, 1.0), np.float32)
@@ -55,21 +55,24 @@ def draw_colour(random: Random, level: float) -> Colour:
     return np.asarray(colour, np.float32)
 
 
-def draw_colour_pair(random: Random) -> tuple[Colour, Colour]:
-    """Draw the colours of background and letters; they differ in luminance or, sometimes, in hue alone."""
+def random_colour_pair(random: Random) -> tuple[Colour, Colour]:
+    """Choose the colours of background and letters.
+
+    They differ in luminance or, sometimes, in hue alone.
+    """
     if random.random() < 0.85:
-        base, letters = draw_grey_levels(random)
-        return draw_colour(random, base), draw_colour(random, letters)
+        base, letters = random_grey_levels(random)
+        return random_colour(random, base), random_colour(random, letters)
     while True:
         level = random.uniform(20, 235)
-        pair = draw_colour(random, level), draw_colour(random, min(250.0, max(5.0, level + random.gauss(0, 25))))
+        pair = random_colour(random, level), random_colour(random, min(250.0, max(5.0, level + random.gauss(0, 25))))
         if float(np.linalg.norm(pair[0] - pair[1])) >= 2 * MIN_CONTRAST_LEVELS:
             return pair
 
 
 def tint(random: Random, image: Grey) -> NDArray[np.uint8]:
-    """Colour a grey image by paper and ink colours, mostly faint ones: uint8 RGB `(H, W, 3)`."""
-    dark, light = draw_colour(random, random.uniform(2, 60)), draw_colour(random, random.uniform(200, 250))
+    """Tint a grey image with colours of paper and ink, mostly faint ones: uint8 RGB `(H, W, 3)`."""
+    dark, light = random_colour(random, random.uniform(2, 60)), random_colour(random, random.uniform(200, 250))
     strength = random.choice((0.1, 0.3, 1.0))
     dark, light = dark * strength, 255 + (light - 255) * strength
     steps = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
@@ -91,14 +94,17 @@ def crop(random: Random, image: Grey, corners: NDArray[np.float32], spread: floa
 
 
 def rough_noise(random: Random, noise: np.random.Generator, shape: tuple[int, int]) -> Plane:
-    """Draw rough texture of standard deviation 1, float32 of `shape`, in grains of one to four pixels."""
+    """Generate rough texture of standard deviation 1, float32 of `shape`.
+
+    Grains are one to four pixels wide.
+    """
     size = random.uniform(1, 4)
     coarse = noise.standard_normal((round(shape[0] / size) + 1, round(shape[1] / size) + 1), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def lamp_reflection(random: Random, shape: tuple[int, int]) -> Plane:
-    """Draw a lamp's reflection in grey levels, float32 of `shape`: a Gaussian spot at a random place."""
+    """Generate a lamp's reflection in grey levels, float32 of `shape`: a Gaussian spot at a random place."""
     rows, columns = np.arange(shape[0], dtype=np.float32)[:, None], np.arange(shape[1], dtype=np.float32)[None]
     across, down = (shape[0] * random.uniform(0.3, 1.5) for _ in range(2))
     distance = ((columns - random.uniform(0, shape[1])) / across) ** 2 + (

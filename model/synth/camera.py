@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]  # `(H, W)` grey or `(H, W, 3)` RGB
+Image = NDArray[np.uint8]  # `(H, W)` grey or `(H, W, 3)` RGB
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 class RenderContext:
     """Random generators and difficulty of one sample.
 
-    `random` draws choices and `noise` draws arrays. `difficulty` in [0, 1] scales all degradations.
+    `random` makes choices and `noise` fills arrays. `difficulty` in [0, 1] scales the degradations.
     """
 
     random: Random
@@ -23,7 +23,7 @@ class RenderContext:
     difficulty: float
 
 
-def warp_view(random: Random, image: Picture, box: Box, strength: float) -> tuple[Picture, NDArray[np.float32]]:
+def warp_view(random: Random, image: Image, box: Box, strength: float) -> tuple[Image, NDArray[np.float32]]:
     """Rotate, shear and tilt the scene by up to `strength` (1 = a casual photo).
 
     Returns the warped image and the corners of `box` in it, float32 `(4, 2)`, clockwise from the top left.
@@ -56,7 +56,7 @@ def warp_view(random: Random, image: Picture, box: Box, strength: float) -> tupl
     return np.asarray(warped, np.uint8), np.asarray(placed, np.float32)
 
 
-def blur(random: Random, image: Picture, strength: float) -> Picture:
+def blur(random: Random, image: Image, strength: float) -> Image:
     """Apply defocus or motion blur; `strength` is the largest radius relative to the height."""
     radius = strength * image.shape[0] * random.random() ** 2
     if radius < 0.3:
@@ -73,14 +73,14 @@ def blur(random: Random, image: Picture, strength: float) -> Picture:
     return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
 
 
-def resample(random: Random, image: Picture, height: int) -> Picture:
+def resample(random: Random, image: Image, height: int) -> Image:
     """Scale the image to `height` rows with a random interpolation filter."""
     width = max(2, round(image.shape[1] * height / image.shape[0]))
     method = random.choice((cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def add_noise(random: Random, generator: np.random.Generator, image: Picture, strength: float) -> Picture:
+def add_noise(random: Random, generator: np.random.Generator, image: Image, strength: float) -> Image:
     """Add sensor noise, fine or in blotches; `strength` is the largest standard deviation in grey levels."""
     # At most a third of the standard deviation of the image, so that letters stay legible.
     sigma = min(strength * random.random() ** 2, 0.35 * float(image.std()))
@@ -95,7 +95,7 @@ def add_noise(random: Random, generator: np.random.Generator, image: Picture, st
     return np.asarray(np.clip(image + sigma * field, 0, 255), np.uint8)
 
 
-def compress_jpeg(image: Picture, quality: int) -> Picture:
+def compress_jpeg(image: Image, quality: int) -> Image:
     """Compress the image as JPEG at `quality` (1 to 100) and decode it.
 
     Raises:
@@ -110,18 +110,18 @@ def compress_jpeg(image: Picture, quality: int) -> Picture:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8) if has_colour else decoded
 
 
-def to_grey(image: Picture) -> Picture:
+def to_grey(image: Image) -> Image:
     """Convert the image to grey `(H, W)`."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
 
 
-def sharpen(image: Picture, amount: float) -> Picture:
+def sharpen(image: Image, amount: float) -> Image:
     """Apply unsharp masking, which leaves halos as phones and scanners do."""
     blurred = cv2.GaussianBlur(image, (0, 0), 1.2)
     return np.asarray(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0), np.uint8)
 
 
-def binarise(random: Random, image: Picture) -> Picture:
+def binarise(random: Random, image: Image) -> Image:
     """Threshold the image to black and white, globally or locally, as scanners do."""
     image = to_grey(image)
     if random.random() < 0.7:

@@ -46,7 +46,10 @@ class LineMask:
 
 @lru_cache(maxsize=512)
 def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """Load a face at a size in pixels; the last 512 are cached, since loading takes about a millisecond."""
+    """Load a face at a size in pixels.
+
+    The last 512 are cached, since loading takes about a millisecond.
+    """
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -210,7 +213,7 @@ def add_specks(random: Random, noise: np.random.Generator, mask: Mask, size: flo
 
 
 def _smooth_noise(noise: np.random.Generator, shape: tuple[int, ...], cell: float) -> NDArray[np.float32]:
-    """Draw smooth noise in about [0, 1], float32 of `shape`, with cells of `cell` pixels."""
+    """Generate smooth noise in about [0, 1], float32 of `shape`, with cells of `cell` pixels."""
     rows, columns = (max(2, round(side / max(cell, 1.5))) for side in shape[:2])
     coarse = noise.random((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -25,11 +25,11 @@ def contact_sheet(samples: Iterable[Sample], path: Path, font: str, columns: int
     page = Image.new("RGB", (columns * COLUMN_WIDTH_PX, max(1, rows) * (ROW_HEIGHT_PX + CAPTION_HEIGHT_PX)), "white")
     pen, face = ImageDraw.Draw(page), ImageFont.truetype(font, CAPTION_SIZE_PX)
     for index, sample in enumerate(shown):
-        picture = Image.fromarray(sample.image)
-        factor = min(ROW_HEIGHT_PX / picture.height, (COLUMN_WIDTH_PX - 8) / picture.width)
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        image = Image.fromarray(sample.image)
+        factor = min(ROW_HEIGHT_PX / image.height, (COLUMN_WIDTH_PX - 8) / image.width)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
         x, y = index % columns * COLUMN_WIDTH_PX, index // columns * (ROW_HEIGHT_PX + CAPTION_HEIGHT_PX)
-        page.paste(picture.resize(size), (x, y))
+        page.paste(image.resize(size), (x, y))
         pen.text((x, y + ROW_HEIGHT_PX), f"{sample.kind}: {sample.text}"[:60], fill="black", font=face)
     page.save(path)
 

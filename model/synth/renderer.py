@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 
 from linewise.model.synth import camera, scene_text, text_line
-from linewise.model.synth.camera import Picture, RenderContext
+from linewise.model.synth.camera import Image, RenderContext
 from linewise.model.synth.sources import corpus, fields, handwriting
 from linewise.model.synth.sources.fonts import Face, by_family, family_pools
 
@@ -24,7 +24,7 @@ OVERREPRESENTED_FAMILIES = re.compile(r" brk$|^px |^monoi|^noto traditional|^bpg
 class Sample:
     """A rendered image, uint8 `(H, W)` grey or `(H, W, 3)` RGB, with its transcript and its kind."""
 
-    image: Picture
+    image: Image
     text: str
     kind: str
 
@@ -67,7 +67,7 @@ class Renderer:
             return Sample(scene_text.render(context, face, text), transcript, kind)
         if kind == "handwriting":
             return self._render_handwriting(context)
-        style = text_line.draw_style(random, kind)
+        style = text_line.choose_style(random, kind)
         face, text, transcript = self._choose_face(
             random, style.pool, lambda: corpus.collapse_spaces(style.write()) or "1"
         )
@@ -94,8 +94,11 @@ class Renderer:
         plain = "".join(c for c in "TEXT 1234" if c in face.characters + " ").strip()
         return face, plain, plain
 
-    def _render_textless(self, context: RenderContext) -> Picture:
-        """Render an image without text, or text rotated by 90 degrees, which must not be read as 1 or l."""
+    def _render_textless(self, context: RenderContext) -> Image:
+        """Render an image without text, or with text rotated by 90 degrees.
+
+        Rotated text must not be read as 1 or l.
+        """
         random = context.random
         if random.random() < 0.5:
             return scene_text.render_textless(random, context.noise)
@@ -106,7 +109,7 @@ class Renderer:
         return np.ascontiguousarray(np.rot90(image, random.choice((1, 3))))
 
     def _render_handwriting(self, context: RenderContext) -> Sample:
-        """Render a handwritten digit or a row of digits: on paper, on a sign, or white on black."""
+        """Render one or more handwritten digits: on paper, on a sign, or white on black."""
         random = context.random
         text = fields.digits(random, 1, 1) if random.random() < 0.6 else fields.digits(random, 2, 8)
         mask = handwriting.write(random, self._digits, text, random.randint(30, 44))
@@ -127,6 +130,7 @@ class Renderer:
 
 
 def _scene_text(random: Random) -> str:
+    """Generate a text for a sign that is not empty."""
     return corpus.scene_word(random).strip() or "A"
 
 

@@ -10,12 +10,12 @@ from PIL.ImageFont import FreeTypeFont
 
 from linewise.model.synth import background, camera, glyphs
 from linewise.model.synth.background import Colour, Grey, Plane
-from linewise.model.synth.camera import Box, Picture, RenderContext
+from linewise.model.synth.camera import Box, Image, RenderContext
 from linewise.model.synth.sources import corpus
 from linewise.model.synth.sources.fonts import Face
 
 
-def render(context: RenderContext, face: Face, text: str) -> Picture:
+def render(context: RenderContext, face: Face, text: str) -> Image:
     """Render a photo of a sign that says `text` in `face`, uint8 `(H, W)` or `(H, W, 3)`."""
     random, difficulty = context.random, context.difficulty
     plane, box = _draw_word(context, face, text)
@@ -27,7 +27,7 @@ def render(context: RenderContext, face: Face, text: str) -> Picture:
 
 
 def _draw_word(context: RenderContext, face: Face, text: str) -> tuple[Grey, Box]:
-    """Draw the ink of the word on an empty plane with a margin, and return its box."""
+    """Draw the ink of the word on a plane with a margin; returns the plane and the box to crop."""
     random, difficulty = context.random, context.difficulty
     size = random.choice((28, 34, 40, 48))
     font = glyphs.load_font(face.path, size)
@@ -60,7 +60,7 @@ def _draw_word(context: RenderContext, face: Face, text: str) -> tuple[Grey, Box
 
 
 def _add_neighbour(random: Random, font: FreeTypeFont, face: Face, plane: Grey, box: Box) -> Box:
-    """Draw another word above, below or beside `box` into the plane, and return the box to crop.
+    """Draw another word above, below or beside `box` in place; returns the box to crop.
 
     The crop sometimes includes the edge of the neighbour, as annotated boxes do; the transcript does not.
     """
@@ -113,13 +113,13 @@ class _Lettering:
         return self.alpha.shape[0], self.alpha.shape[1]
 
 
-def paint(context: RenderContext, plane: Grey) -> Picture:
+def paint(context: RenderContext, plane: Grey) -> Image:
     """Paint a sign: background, texture, and letters with shadow, outline, sides, relief or two colours.
 
     `plane` is the ink of the letters, uint8 `(H, W)`. The result is RGB or, sometimes, grey.
     """
     random = context.random
-    base, colour = background.draw_colour_pair(random)
+    base, colour = background.random_colour_pair(random)
     contrast = float(np.abs(base - colour).mean())
     shape = (plane.shape[0], plane.shape[1])
     canvas, rough = _paint_background(context, shape, base, colour)
@@ -130,7 +130,7 @@ def paint(context: RenderContext, plane: Grey) -> Picture:
         _add_shadow(random, canvas, letters)
     effect = random.random()
     letters = _add_effect(random, effect, canvas, letters)
-    canvas += alpha * (_draw_fill(context, letters) - canvas)
+    canvas += alpha * (_choose_fill(context, letters) - canvas)
     if effect > 0.95:  # relief: only the edges differ
         edges = cv2.filter2D(alpha, -1, np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]], np.float32))
         canvas = base + (edges * random.choice((-1, 1)) * random.uniform(30, 80))[..., None]
@@ -172,14 +172,14 @@ def _add_shadow(random: Random, canvas: Plane, letters: _Lettering) -> None:
 
 
 def _add_effect(random: Random, effect: float, canvas: Plane, letters: _Lettering) -> _Lettering:
-    """Add an outline, a glow or sides to the canvas in place; `effect` in [0, 1) says which.
+    """Add an outline, a glow or sides to the canvas in place.
 
-    Returns the letters with the colour of their faces.
+    `effect` in [0, 1) selects among them and none. Returns the letters with the colour of their faces.
     """
     alpha, reach = letters.alpha, letters.reach
     if effect < 0.12:
         outline = cv2.dilate(alpha, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[..., None]
-        canvas += outline * (background.draw_colour(random, random.uniform(0, 255)) - canvas)
+        canvas += outline * (background.random_colour(random, random.uniform(0, 255)) - canvas)
         return replace(letters, colour=letters.base) if random.random() < 0.3 else letters
     if effect < 0.17:
         glow = cv2.GaussianBlur(alpha, (0, 0), reach * 2.5)[..., None]
@@ -202,22 +202,23 @@ def _add_sides(random: Random, canvas: Plane, letters: _Lettering) -> _Lettering
     if random.random() < 0.5:  # the colour of the letters, in shade or in light
         colour = letters.colour * random.choice((random.uniform(0.15, 0.7), random.uniform(1.2, 1.6)))
     else:
-        colour = background.draw_colour(random, random.uniform(0, 255))
+        colour = background.random_colour(random, random.uniform(0, 255))
     canvas += sides * (colour - canvas)
     if random.random() < 0.25:
         letters = replace(letters, colour=letters.base + random.uniform(-20, 20))
     if random.random() < 0.2:  # a light edge around the faces
         edge = cv2.dilate(alpha, np.ones((3, 3), np.uint8))[..., None]
-        canvas += edge * (background.draw_colour(random, random.uniform(150, 255)) - canvas)
+        canvas += edge * (background.random_colour(random, random.uniform(150, 255)) - canvas)
     return letters
 
 
 def _shift(alpha: Plane, down: int, right: int) -> Plane:
+    """Shift the letters by pixels, wrapping around at the edges."""
     return np.roll(alpha, (down, right), (0, 1))
 
 
-def _draw_fill(context: RenderContext, letters: _Lettering) -> Plane | Colour:
-    """Draw the fill of the letters: one colour, a gradient, two colours or a rough surface."""
+def _choose_fill(context: RenderContext, letters: _Lettering) -> Plane | Colour:
+    """Choose the fill of the letters: one colour, a gradient, two colours or a rough surface."""
     random, noise, shape = context.random, context.noise, letters.shape
     fill: Plane | Colour = letters.colour
     if random.random() < 0.2:
@@ -225,7 +226,7 @@ def _draw_fill(context: RenderContext, letters: _Lettering) -> Plane | Colour:
         fill = letters.colour + (gradient * min(50.0, letters.contrast * 0.4))[..., None]
     elif random.random() < 0.05 and shape[1] > 2 * shape[0]:
         fill = np.broadcast_to(letters.colour, (*shape, 3)).copy()
-        fill[:, random.randrange(shape[1]) :] = background.draw_colour(random, float(letters.colour.mean()))
+        fill[:, random.randrange(shape[1]) :] = background.random_colour(random, float(letters.colour.mean()))
     if letters.rough and random.random() < 0.5:
         roughness = background.rough_noise(random, noise, shape)[..., None]
         fill = fill + roughness * letters.contrast * random.uniform(0.1, 0.3)
@@ -245,7 +246,7 @@ def _add_light(context: RenderContext, canvas: Plane, contrast: float) -> None:
         canvas *= np.array([random.uniform(0.8, 1.05) for _ in range(3)], np.float32)
 
 
-def photograph(context: RenderContext, image: Picture) -> Picture:
+def photograph(context: RenderContext, image: Image) -> Image:
     """Photograph a word as a phone or a street camera does: blur, resampling, noise, sharpening, JPEG."""
     random, difficulty = context.random, context.difficulty
     image = camera.blur(random, image, 0.1 * difficulty)
@@ -259,7 +260,7 @@ def photograph(context: RenderContext, image: Picture) -> Picture:
     return image
 
 
-def render_textless(random: Random, noise: np.random.Generator) -> Picture:
+def render_textless(random: Random, noise: np.random.Generator) -> Image:
     """Render an image without text: flat, shaded, textured, ruled or noisy."""
     shape = (random.randint(16, 60), random.randint(16, 200))
     canvas = np.full(shape, random.uniform(0, 255), np.float32)

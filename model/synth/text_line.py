@@ -10,7 +10,7 @@ from PIL.ImageFont import FreeTypeFont
 
 from linewise.model.synth import background, camera, glyphs
 from linewise.model.synth.background import Grey
-from linewise.model.synth.camera import Box, Picture, RenderContext
+from linewise.model.synth.camera import Box, Image, RenderContext
 from linewise.model.synth.sources import corpus, fields
 from linewise.model.synth.sources.fonts import Face
 
@@ -24,8 +24,8 @@ class Style:
     write: Callable[[], str]
 
 
-def draw_style(random: Random, kind: str) -> Style:
-    """Draw a style for a document of a kind: typescript, book, receipt or screen."""
+def choose_style(random: Random, kind: str) -> Style:
+    """Choose a style for a document of a kind: typescript, book, receipt or screen."""
     length = max(4, round(random.triangular(4, 64, 22)))
     if kind == "typescript":
         return _typescript_style(random, length)
@@ -42,7 +42,7 @@ def draw_style(random: Random, kind: str) -> Style:
 
 
 def _typescript_style(random: Random, length: int) -> Style:
-    """Draw a style with typewriter jitter and lines of about `length` characters."""
+    """Choose a style with typewriter jitter and lines of about `length` characters."""
     language = random.choices(("de", "cs", "da", "en", "fr", "pl"), weights=(28, 30, 18, 14, 5, 5))[0]
     setting = glyphs.Typesetting(
         jitter=random.choice((0.0, 0.012, 0.025)), ink_variation=random.choice((0.0, 0.3, 0.6)), word_space=1.0
@@ -51,7 +51,7 @@ def _typescript_style(random: Random, length: int) -> Style:
 
 
 def _book_style(random: Random, length: int) -> Style:
-    """Draw a style with a book's spacing; lines have about `length` characters or are headings."""
+    """Choose a style with a book's spacing; lines have about `length` characters or are headings."""
     language = random.choices(("en", "fr", "es", None), weights=(42, 20, 25, 13))[0]
     setting = glyphs.Typesetting(
         word_space=random.uniform(0.75, 2.0),
@@ -63,7 +63,7 @@ def _book_style(random: Random, length: int) -> Style:
     return Style(setting, pool, lambda: short(random) if short else corpus.prose(random, length, language))
 
 
-def render(context: RenderContext, kind: str, style: Style, face: Face, text: str) -> Picture:
+def render(context: RenderContext, kind: str, style: Style, face: Face, text: str) -> Image:
     """Render a scanned line that says `text` in `face`, uint8 `(H, W)` or `(H, W, 3)`."""
     random, noise, difficulty = context.random, context.noise, context.difficulty
     if kind == "typescript" and not face.monospaced:
@@ -94,7 +94,10 @@ def render(context: RenderContext, kind: str, style: Style, face: Face, text: st
 def _add_neighbours(
     random: Random, kind: str, style: Style, face: Face, font: FreeTypeFont, line: glyphs.LineMask
 ) -> tuple[Grey, Box]:
-    """Place the line on a plane, often with lines above and below, and return the box to crop."""
+    """Place the line on a plane, often with lines above and below.
+
+    Returns the plane and the box to crop.
+    """
     height, width = line.mask.shape
     size = float(font.size)
     pad = round(size * 2.2)
@@ -129,7 +132,7 @@ def print_ink(random: Random, noise: np.random.Generator, plane: Grey, kind: str
     """Print the ink of a line on paper or show it on a screen, sometimes light on dark."""
     shape = (plane.shape[0], plane.shape[1])
     if kind == "screen" and random.random() < 0.6:
-        base, letters = background.draw_grey_levels(random)
+        base, letters = background.random_grey_levels(random)
     else:
         base = random.choice((255.0, 250.0, random.uniform(170, 255), random.uniform(120, 235)))
         lightest_ink = {"receipt": 0.75, "typescript": 0.55}.get(kind, 0.35)
@@ -166,7 +169,7 @@ def draw_rule(random: Random, plane: Grey, box: Box) -> None:
         cv2.line(plane, (x, top - 20), (x, bottom + 20), 255, thickness)
 
 
-def scan(context: RenderContext, image: Grey, kind: str) -> Picture:
+def scan(context: RenderContext, image: Grey, kind: str) -> Image:
     """Scan a line or take a screenshot of it: tint, blur, resampling, noise, thresholding, JPEG."""
     random, difficulty = context.random, context.difficulty
     if random.random() < 0.4:

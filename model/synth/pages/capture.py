@@ -45,7 +45,7 @@ def _print_page(context: RenderContext, plane: Grey, screen: bool) -> Grey:
     if random.random() < 0.25 * context.difficulty and not screen:
         plane = glyphs.wear(random, noise, plane, 16.0)
     if screen and random.random() < 0.7:
-        base, letters = background.draw_grey_levels(random)
+        base, letters = background.random_grey_levels(random)
     else:
         base = random.choice((255.0, 245.0, random.uniform(170, 255), random.uniform(120, 235)))
         letters = base * random.uniform(0.0, 0.6 if random.random() < 0.4 else 0.3)
@@ -63,7 +63,7 @@ def _place_on_surface(context: RenderContext, image: Grey, quads: list[Quad], sc
     if screen and random.random() < 0.6:
         return image, quads
     scene, offset = _draw_surface(context, image)
-    matrix, size = _draw_perspective(context, (scene.shape[0], scene.shape[1]))
+    matrix, size = _choose_perspective(context, (scene.shape[0], scene.shape[1]))
     scene = np.asarray(
         cv2.warpPerspective(scene, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
@@ -92,8 +92,11 @@ def _draw_surface(context: RenderContext, image: Grey) -> tuple[Grey, tuple[int,
     return scene, (left, above)
 
 
-def _draw_perspective(context: RenderContext, shape: tuple[int, int]) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Draw a rotation and a tilt; returns the 3 x 3 matrix and the width and height of the warped image."""
+def _choose_perspective(context: RenderContext, shape: tuple[int, int]) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Choose a rotation and a tilt of a scene.
+
+    Returns the 3 x 3 matrix, and the width and height of the warped image in pixels.
+    """
     random = context.random
     degrees = (0.0, random.gauss(0, 0.7), random.gauss(0, 3)) if random.random() < 0.9 else (random.gauss(0, 12),)
     angle = np.deg2rad(random.choice(degrees))

@@ -1,4 +1,4 @@
-"""Short phrases and table cells of pages."""
+"""Generate short phrases and table cells of pages."""
 
 from random import Random
 
@@ -7,13 +7,13 @@ from linewise.model.synth.sources.vocabulary import choose_language, load_vocabu
 
 
 def words(random: Random, count: int) -> str:
-    """Draw `count` words in one letter case."""
-    text = " ".join(load_vocabulary(choose_language(random)).draw(random) for _ in range(count))
+    """Generate `count` words in one letter case."""
+    text = " ".join(load_vocabulary(choose_language(random)).choose(random) for _ in range(count))
     return random.choice((str.upper, corpus.titled, corpus.capitalised, str))(text)
 
 
 def letterhead(random: Random) -> str:
-    """Draw the name, the registration number or the address of a business."""
+    """Generate the name, the registration number or the address of a business."""
     return random.choice(
         (
             lambda: words(random, random.randint(1, 4)),
@@ -25,14 +25,14 @@ def letterhead(random: Random) -> str:
 
 
 def count(random: Random) -> str:
-    """Draw a count, sometimes negative."""
+    """Generate a count, sometimes negative."""
     return str(random.choice((random.randint(0, 9), random.randint(1, 30), -random.randint(1, 9))))
 
 
 def flag(random: Random) -> str:
-    """Draw a flag of a table column: a tax code, a unit or a mark."""
+    """Generate a flag of a table column: a tax code, a unit or a mark."""
     return random.choice(("S", "Z", "SR", "ZR", "T", "X", "A", "B", "*", "%", "6%", "0%", "EA", "KG", "x", "@"))
 
 
-# Writers of table columns. Half of them write one or two characters, as counts, rates and flags do.
+# Generators of table cells. Most of them write one to three characters, as counts, rates and flags have.
 CELL_WRITERS = (fields.number, fields.number, count, count, flag)

@@ -41,7 +41,13 @@ class _ReceiptLayout:
 
 @dataclass(frozen=True)
 class _ReceiptColumns:
-    """Columns of the articles: right edges with writers, whether rows begin with a count, and the colons' position."""
+    """Columns of the articles.
+
+    Attributes:
+        cells: right edge of each column in pixels, with the generator of its cells.
+        counted: whether articles begin with a count.
+        colon_x: position of the column of colons in pixels.
+    """
 
     cells: tuple[tuple[float, Callable[[Random], str]], ...]
     counted: bool
@@ -49,7 +55,7 @@ class _ReceiptColumns:
 
 
 def draw_receipt(random: Random, faces: FacePools) -> PageCanvas:
-    """Draw a receipt, sometimes by a dot-matrix printer, with a barcode, or with pen marks and stamps."""
+    """Draw a receipt, sometimes dot-matrix printed, with a barcode, or with pen marks and stamps."""
     width = random.randint(320, 640)
     size = max(10, round(width / random.uniform(20, 34)))
     style = TextStyle(faces.choose(random, "receipt" if random.random() < 0.8 else "any"), size)
@@ -66,7 +72,7 @@ def draw_receipt(random: Random, faces: FacePools) -> PageCanvas:
         header = TextStyle(title_face, round(size * random.uniform(1.1, 1.6))) if title else style
         canvas.draw_text(random, header, phrases.letterhead(random), layout.anchor_x, y, anchor)
         y += line_pitch * (1.4 if title else 1)
-    columns = _draw_columns(random, left, right)
+    columns = _choose_columns(random, left, right)
     while y < canvas.height - 4 * size:
         y = _draw_row(random, canvas, layout, columns, y) + line_pitch
     for _ in range(random.randint(0, 3)):
@@ -79,8 +85,8 @@ def draw_receipt(random: Random, faces: FacePools) -> PageCanvas:
     return canvas
 
 
-def _draw_columns(random: Random, left: float, right: float) -> _ReceiptColumns:
-    """Draw the columns of a receipt; all cells of a column are of one kind."""
+def _choose_columns(random: Random, left: float, right: float) -> _ReceiptColumns:
+    """Choose the columns of a receipt; the cells of a column are of one kind."""
     edges = sorted(random.uniform(left + (right - left) * 0.3, right) for _ in range(random.randint(0, 4)))
     cells = tuple((edge, random.choice(phrases.CELL_WRITERS)) for edge in edges)
     counted = random.random() < 0.3
@@ -88,7 +94,10 @@ def _draw_columns(random: Random, left: float, right: float) -> _ReceiptColumns:
 
 
 def _draw_row(random: Random, canvas: PageCanvas, layout: _ReceiptLayout, columns: _ReceiptColumns, y: float) -> float:
-    """Draw a rule, a gap, a total, an article or a free line at the baseline `y`; returns `y` after a gap."""
+    """Draw a rule, a gap, a total, an article or a free line at the baseline `y`.
+
+    Returns `y`, increased by the height of a gap.
+    """
     style, left, right = layout.style, layout.left, layout.right
     kind = random.random()
     if kind < 0.12:
@@ -106,7 +115,10 @@ def _draw_row(random: Random, canvas: PageCanvas, layout: _ReceiptLayout, column
 
 
 def _draw_total(random: Random, canvas: PageCanvas, layout: _ReceiptLayout, colon_x: float, y: float) -> None:
-    """Draw a name at the left and a number at the right; colons follow the name or form a column."""
+    """Draw a name at the left and a number at the right.
+
+    A colon follows the name or stands in the column of colons.
+    """
     style = layout.style
     name = random.choice(corpus.RECEIPT_WORDS)
     if random.random() < 0.3:

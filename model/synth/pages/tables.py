@@ -55,7 +55,7 @@ def _draw_form_cell(
 
 
 def draw_table(random: Random, faces: FacePools) -> PageCanvas:
-    """Draw a table with a header row, often with rules; all cells of a column are of one kind."""
+    """Draw a table with a header row, often ruled; the cells of a column are of one kind."""
     size = random.randint(10, 20)
     columns, rows = random.randint(2, 9), random.randint(4, 20)
     writers = [

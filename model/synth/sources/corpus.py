@@ -1,4 +1,4 @@
-"""Texts of scenes, books and receipts, drawn as people print them."""
+"""Generate texts of scenes, books and receipts as people print them."""
 
 import string
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def titled(text: str) -> str:
 
 
 def scene_word(random: Random) -> str:
-    """Draw the text of a sign, a poster or a label: mostly one word in any case, sometimes a number."""
+    """Generate the text of a sign, a poster or a label: mostly one word in any case, sometimes a number."""
     kind = random.random()
     if kind < 0.175:
         return _scene_field(random, kind)
@@ -55,12 +55,15 @@ def scene_word(random: Random) -> str:
         left, right = random.choice((*QUOTES, *SCENE_MARKS))
         word = left + word + random.choice((right, right, ""))
     if random.random() < 0.05:
-        word += " " + _cased(random, load_vocabulary("en").draw(random), upper=0.5, title=0.3)
+        word += " " + _cased(random, load_vocabulary("en").choose(random), upper=0.5, title=0.3)
     return word
 
 
 def _scene_field(random: Random, kind: float) -> str:
-    """Draw a number, code, noise, address or single character; `kind` in [0, 0.175) says which."""
+    """Generate a number, code, noise, address or single character.
+
+    `kind` in [0, 0.175) selects among them.
+    """
     if kind < 0.08:
         return number(random)
     if kind < 0.11:
@@ -73,18 +76,22 @@ def _scene_field(random: Random, kind: float) -> str:
 
 
 def _plain_scene_word(random: Random, frequent: bool) -> str:
-    """Draw a word in lower case, sometimes cut short; `frequent` takes one of the 250 most frequent."""
+    """Choose a word in lower case, sometimes cut short.
+
+    With `frequent`, it is among the 250 most frequent words.
+    """
     vocabulary = load_vocabulary("en" if random.random() < 0.88 else choose_language(random))
     if frequent:
         word = random.choice(vocabulary.words[:250])
     else:
-        word = vocabulary.draw(random) if random.random() < 0.7 else vocabulary.draw_uniform(random)
+        word = vocabulary.choose(random) if random.random() < 0.7 else vocabulary.choose_uniform(random)
     if random.random() < 0.05:
         word = word[: random.randint(1, max(1, len(word) - 1))]
     return word
 
 
 def _cased(random: Random, word: str, upper: float, title: float) -> str:
+    """Change the letter case with the probabilities of upper case and of a capital first letter."""
     choice = random.random()
     if choice < upper:
         return word.upper()
@@ -96,9 +103,9 @@ def _cased(random: Random, word: str, upper: float, title: float) -> str:
 
 
 def prose(random: Random, characters: int, language: str | None = None) -> str:
-    """Draw a line of a book or a letter of about `characters` characters.
+    """Generate a line of a book or a letter of about `characters` characters.
 
-    `language` is a code of `LANGUAGE_WEIGHTS`; None draws one.
+    `language` is a code of `LANGUAGE_WEIGHTS`; None chooses one.
     """
     language = language or choose_language(random)
     words = load_vocabulary(language)
@@ -106,7 +113,7 @@ def prose(random: Random, characters: int, language: str | None = None) -> str:
     length = 0
     nouns = 0.35 if language == "de" else 0.08
     while length < characters:
-        word = words.draw(random) if random.random() < 0.8 else words.draw_uniform(random)
+        word = words.choose(random) if random.random() < 0.8 else words.choose_uniform(random)
         choice = random.random()
         if language == "es" and word in OLD_SPANISH_ACCENTS and random.random() < 0.4:
             word = OLD_SPANISH_ACCENTS[word]
@@ -120,7 +127,7 @@ def prose(random: Random, characters: int, language: str | None = None) -> str:
         elif random.random() < 0.06:
             word = random.choice((number, date, ordinal, ordinal, small_number, code))(random)
         elif random.random() < 0.02:
-            word += "-" + words.draw(random)
+            word += "-" + words.choose(random)
         if language == "es" and random.random() < 0.06:
             word = random.choice("¡¿") + capitalised(word)
         word, start = _punctuated(random, word)
@@ -132,7 +139,7 @@ def prose(random: Random, characters: int, language: str | None = None) -> str:
 
 
 def _punctuated(random: Random, word: str) -> tuple[str, bool]:
-    """Add punctuation to a word; the flag says whether a sentence begins after it."""
+    """Add punctuation to a word; the returned flag says whether a sentence begins after it."""
     choice = random.random()
     if choice < 0.035:
         left, right = random.choice(QUOTES)
@@ -152,7 +159,7 @@ def _punctuated(random: Random, word: str) -> tuple[str, bool]:
 
 
 def receipt_line(random: Random) -> str:
-    """Draw one line, or one cell, of a receipt or an invoice."""
+    """Generate one line, or one cell, of a receipt or an invoice."""
     kind = random.random()
     if kind < 0.16:
         return number(random)
@@ -170,7 +177,7 @@ def receipt_line(random: Random) -> str:
         return address(random)
     words = load_vocabulary("en" if random.random() < 0.8 else choose_language(random))
     chosen = [
-        random.choice(RECEIPT_WORDS) if random.random() < 0.25 else words.draw(random)
+        random.choice(RECEIPT_WORDS) if random.random() < 0.25 else words.choose(random)
         for _ in range(random.randint(1, 5))
     ]
     text = " ".join(chosen)

@@ -1,4 +1,4 @@
-"""Short texts that are no prose: numbers, dates, codes, addresses and headings."""
+"""Generate short texts that are no prose: numbers, dates, codes, addresses and headings."""
 
 import string
 from functools import cache
@@ -11,12 +11,12 @@ CURRENCIES = ("$", "$", "$", "$", "$", "€", "€", "£", "£", "¥", "RM", "US
 
 
 def digits(random: Random, low: int, high: int) -> str:
-    """Draw a string of `low` to `high` digits."""
+    """Generate a string of `low` to `high` digits."""
     return "".join(random.choices(string.digits, k=random.randint(low, high)))
 
 
 def number(random: Random) -> str:
-    """Draw a plain, grouped, decimal or percent number, or a price."""
+    """Generate a plain, grouped, decimal or percent number, or a price."""
     kind = random.random()
     if kind < 0.35:
         return digits(random, 1, 4)
@@ -33,25 +33,25 @@ def number(random: Random) -> str:
 
 
 def small_number(random: Random) -> str:
-    """Draw a count or an age of one to three digits, often a round one."""
+    """Generate a count or an age of one to three digits, often a round one."""
     return str(random.choice((random.randint(1, 99), 10 * random.randint(1, 99), random.randint(100, 999))))
 
 
 def page_number(random: Random) -> str:
-    """Draw a page number as it is printed alone at the head or foot of a page."""
+    """Generate a page number as it stands at the head or foot of a page."""
     number = str(random.randint(1, 900))
     return random.choice((number, f"— {number} —", f"- {number} -", f"[{number}]", f"({number})", f"{number}."))
 
 
 def heading(random: Random) -> str:
-    """Draw the heading of a chapter or a section."""
+    """Generate the heading of a chapter or a section."""
     roman = random.choice(("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIV", "XX"))
     chapter = random.choice(("CHAPTER", "Chapter", "CHAPITRE", "Capítulo", "BOOK", "Kapitel", "PART", "§"))
     return f"{chapter} {random.choice((roman, str(random.randint(1, 40))))}{random.choice(('.', '', ':'))}"
 
 
 def ordinal(random: Random) -> str:
-    """Draw a year, a page reference, a Roman numeral, an ordinal or a fraction."""
+    """Generate a year, a page reference, a Roman numeral, an ordinal or a fraction."""
     return random.choice(
         (
             str(random.randint(1500, 2030)),
@@ -66,7 +66,7 @@ def ordinal(random: Random) -> str:
 
 
 def date(random: Random) -> str:
-    """Draw a date or a time of day in one of twelve styles."""
+    """Generate a date or a time of day in one of twelve styles."""
     day, month, year = random.randint(1, 31), random.randint(1, 12), random.randint(1800, 2030)
     hour, minute, second = random.randint(0, 23), random.randint(0, 59), random.randint(0, 59)
     name = random.choice(
@@ -91,7 +91,7 @@ def date(random: Random) -> str:
 
 
 def code(random: Random) -> str:
-    """Draw a serial, plate, article or phone number."""
+    """Generate a serial, plate, article or phone number."""
     kind = random.random()
     if kind < 0.3:
         pattern = random.choice(
@@ -109,11 +109,11 @@ def code(random: Random) -> str:
 
 
 def address(random: Random) -> str:
-    """Draw an e-mail or web address."""
+    """Generate an e-mail or web address."""
     words = load_vocabulary("en")
     name, host = (
-        words.draw(random),
-        words.draw(random) + random.choice((".com", ".org", ".net", ".de", ".fr", ".com.my", ".io")),
+        words.choose(random),
+        words.choose(random) + random.choice((".com", ".org", ".net", ".de", ".fr", ".com.my", ".io")),
     )
     return random.choice(
         (
@@ -122,18 +122,19 @@ def address(random: Random) -> str:
             f"http://{host}/{name}",
             f"https://www.{host}",
             f"{name}@{host}",
-            f"{name}.{words.draw(random)}@{host}",
+            f"{name}.{words.choose(random)}@{host}",
         )
     ).replace("’", "")
 
 
 @cache
 def _rare_characters() -> str:
+    """List the characters of the alphabet that are not ASCII letters or digits."""
     return "".join(c for c in Charset().alphabet if not c.isalnum() or ord(c) > 126)
 
 
 def noise_string(random: Random) -> str:
-    """Draw random characters, so that the LSTM does not rely on its implicit language model."""
+    """Generate random characters, so that the LSTM does not rely on its implicit language model."""
     alphabet = random.choice(
         (string.ascii_uppercase, string.digits, string.ascii_lowercase, _rare_characters(), string.printable[:94])
     )

@@ -82,7 +82,7 @@ class Face:
 
     @property
     def held_out(self) -> bool:
-        """Whether the family belongs to the held-out-font set, by a hash that is the same on every machine."""
+        """Whether the family belongs to the held-out-font set; its hash decides, on every machine alike."""
         digest = hashlib.sha256(self.family.encode()).digest()
         return int.from_bytes(digest[:4], "big") % HELD_OUT_MODULUS == 0
 
@@ -197,6 +197,7 @@ def _has_letter_shapes(face: ImageFont.FreeTypeFont) -> bool:
 
 
 def _inspect_fonts(paths: Sequence[str], alphabet: str) -> list[dict[str, object] | None]:
+    """Inspect font files in a worker process; faces are returned as dictionaries for the cache."""
     return [asdict(face) if (face := inspect_font(Path(p), alphabet)) else None for p in paths]
 
 
@@ -234,6 +235,7 @@ def find_faces(extra: Sequence[Path] = (), workers: int | None = None) -> list[F
 
 
 def _face(entry: dict[str, object]) -> Face:
+    """Restore a face from its entry in the cache."""
     return Face(
         str(entry["path"]), str(entry["family"]), str(entry["characters"]), bool(entry["monospaced"]),
         bool(entry["small_caps"]),
@@ -241,7 +243,10 @@ def _face(entry: dict[str, object]) -> Face:
 
 
 def by_family(faces: Iterable[Face]) -> dict[str, list[Face]]:
-    """Group faces by family, so that a family of 40 cuts can be drawn as often as a family of one cut."""
+    """Group faces by family.
+
+    Choosing a family first gives a family of 40 cuts no more weight than a family of one.
+    """
     families: dict[str, list[Face]] = {}
     for face in faces:
         families.setdefault(face.family, []).append(face)

@@ -1,4 +1,4 @@
-"""Word lists by language, drawn with tempered word frequencies from `wordfreq`."""
+"""Word lists by language, with tempered word frequencies from `wordfreq`."""
 
 import bisect
 import itertools
@@ -25,12 +25,12 @@ class Vocabulary:
     words: tuple[str, ...]
     cumulative_weights: tuple[float, ...]
 
-    def draw(self, random: Random) -> str:
-        """Draw a word in lower case by its tempered frequency, in O(log n)."""
+    def choose(self, random: Random) -> str:
+        """Choose a word in lower case by its tempered frequency, in O(log n)."""
         return self.words[bisect.bisect_left(self.cumulative_weights, random.random() * self.cumulative_weights[-1])]
 
-    def draw_uniform(self, random: Random) -> str:
-        """Draw a word in lower case; every word is equally likely."""
+    def choose_uniform(self, random: Random) -> str:
+        """Choose a word in lower case; every word is equally likely."""
         return random.choice(self.words)
 
 
@@ -48,5 +48,5 @@ def load_vocabulary(language: str) -> Vocabulary:
 
 
 def choose_language(random: Random) -> str:
-    """Draw a language code by its share."""
+    """Choose a language code by its share."""
     return random.choices(list(LANGUAGE_WEIGHTS), weights=list(LANGUAGE_WEIGHTS.values()))[0]
