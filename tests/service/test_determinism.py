@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from linewise.model.network.checkpoint import DEFAULT_PATH
 from tests.campaigns.harness import service
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 32
 TEXTS = ("7", "Total", "INVOICE 1042", "No. 7, 12.50 EUR", "The quick brown fox jumps over the lazy dog")
 
