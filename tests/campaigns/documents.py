@@ -1,4 +1,4 @@
-"""Files of several pages, PDF and TIFF, small and whole, and changes to them that know where their structure lies."""
+"""Small valid PDF and TIFF files of several pages, and structural mutations of them."""
 
 from __future__ import annotations
 
@@ -30,43 +30,45 @@ TAGS = (254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 32
 
 
 def base_documents() -> list[tuple[str, bytes]]:
-    """Documents of a few pages of one word each: of pictures in every packing, and a PDF with what else is drawn."""
-    sheets = []
+    """Create documents of a few pages with one word each: in every compression, and a PDF with vector graphics."""
+    pages = []
     for number in range(PAGES):
-        sheet = Image.new("L", (160, 100), 240)
-        ImageDraw.Draw(sheet).text((20, 30), f"page {number}", fill=10, font_size=24)
-        sheets.append(sheet)
-    found = [("PDF", drawn_pdf())]
-    for name, mode, packing in [("TIFF", *one) for one in TIFFS] + [("PDF", mode, "") for mode in ("1", "L", "RGB")]:
-        first, *others = (sheet.convert(mode) for sheet in sheets)
+        page = Image.new("L", (160, 100), 240)
+        ImageDraw.Draw(page).text((20, 30), f"page {number}", fill=10, font_size=24)
+        pages.append(page)
+    documents = [("PDF", drawn_pdf())]
+    for name, mode, compression in [("TIFF", *variant) for variant in TIFFS] + [
+        ("PDF", mode, "") for mode in ("1", "L", "RGB")
+    ]:
+        first, *others = (page.convert(mode) for page in pages)
         buffer = io.BytesIO()
-        options = {"compression": packing} if packing else {}
+        options = {"compression": compression} if compression else {}
         first.save(buffer, name, save_all=True, append_images=others, **options)
-        found.append((name, buffer.getvalue()))
-    return found
+        documents.append((name, buffer.getvalue()))
+    return documents
 
 
 def pdf_of(*objects: bytes) -> bytes:
-    """A PDF of these objects, numbered from 1, the first its catalogue."""
-    data, places = b"%PDF-1.7\n", []
+    """Build a PDF of objects, numbered from 1; the first is the catalogue."""
+    data, offsets = b"%PDF-1.7\n", []
     for number, content in enumerate(objects, 1):
-        places.append(len(data))
+        offsets.append(len(data))
         data += b"%d 0 obj\n%b\nendobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
     end = b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(data))
     return data + head + table + end
 
 
 def stream(head: bytes, content: bytes, packed: bool = False) -> bytes:
-    """A PDF's object that holds bytes, deflated if asked."""
+    """Build a PDF stream object, deflated if ``packed``."""
     if packed:
         head, content = head + b"/Filter/FlateDecode", zlib.compress(content)
     return b"<<%b/Length %d>>\nstream\n%b\nendstream" % (head, len(content), content)
 
 
 def drawn_pdf() -> bytes:
-    """A PDF with text, a form, a picture, a shading, a pattern and an annotation on two pages."""
+    """Build a PDF of two pages with text, a form, an image, a shading, a pattern and an annotation."""
     resources = (
         b"/Resources<</Font<</T 7 0 R>>/XObject<</F 8 0 R/I 9 0 R>>/Shading<</S 10 0 R>>/Pattern<</Q 11 0 R>>"
         b"/ColorSpace<</P/Pattern>>>>"
@@ -90,65 +92,68 @@ def drawn_pdf() -> bytes:
     )  # fmt: skip
 
 
-def changed(random: Random, name: str, data: bytes) -> bytes:
-    """A document with one change where its structure lies."""
-    return _changed_pdf(random, data) if name == "PDF" else _changed_tiff(random, data)
+def mutate_structure(random: Random, name: str, data: bytes) -> bytes:
+    """Apply one mutation to the structure of a document."""
+    return _mutate_pdf(random, data) if name == "PDF" else _mutate_tiff(random, data)
 
 
-def _changed_pdf(random: Random, data: bytes) -> bytes:
-    """A number, a reference or a name replaced, or operators that nobody writes; PDFium mends the table by itself."""
+def _mutate_pdf(random: Random, data: bytes) -> bytes:
+    """Replace a number, a reference or a name, or insert unusual operators.
+
+    The cross-reference table stays as it is, because PDFium rebuilds it.
+    """
     kind = random.randrange(5)
     if kind == 0:
-        return _replaced(random, data, rb"(?<![\w#])-?\d*\.?\d+(?! 0 R)", NUMBERS)
+        return _replace_match(random, data, rb"(?<![\w#])-?\d*\.?\d+(?! 0 R)", NUMBERS)
     if kind == 1:
-        return _replaced(random, data, rb"\d+ 0 R", [b"%d 0 R" % number for number in range(15)])
+        return _replace_match(random, data, rb"\d+ 0 R", [b"%d 0 R" % number for number in range(15)])
     if kind == 2:
-        return _replaced(random, data, rb"/[A-Za-z]\w*", re.findall(rb"/[A-Za-z]\w*", data))
+        return _replace_match(random, data, rb"/[A-Za-z]\w*", re.findall(rb"/[A-Za-z]\w*", data))
     if kind == 3:
-        return _replaced(random, data, rb"(?<=stream\n)(?=[ -~])", [random.choice(OPERATORS)])
-    return _replaced(random, data, rb"(?<=<<)(?=/)", re.findall(rb"/\w+ ?[\w\[][^/<>]*", data) or [b"/A 1"])
+        return _replace_match(random, data, rb"(?<=stream\n)(?=[ -~])", [random.choice(OPERATORS)])
+    return _replace_match(random, data, rb"(?<=<<)(?=/)", re.findall(rb"/\w+ ?[\w\[][^/<>]*", data) or [b"/A 1"])
 
 
-def _replaced(random: Random, data: bytes, pattern: bytes, by: Sequence[bytes]) -> bytes:
-    """The bytes with one place that the pattern fits, if there is one, replaced by one of the others."""
-    places = list(re.finditer(pattern, data))
-    if not places or not by:
+def _replace_match(random: Random, data: bytes, pattern: bytes, replacements: Sequence[bytes]) -> bytes:
+    """Replace a random match of the pattern, if any, by a random replacement."""
+    matches = list(re.finditer(pattern, data))
+    if not matches or not replacements:
         return data
-    place = random.choice(places)
-    return data[: place.start()] + random.choice(by) + data[place.end() :]
+    match = random.choice(matches)
+    return data[: match.start()] + random.choice(replacements) + data[match.end() :]
 
 
-def _changed_tiff(random: Random, data: bytes) -> bytes:
-    """A tag, kind, count or value of a page, or where the next one is, replaced by what makes trouble."""
+def _mutate_tiff(random: Random, data: bytes) -> bytes:
+    """Replace a tag, type, count or value of a page, its number of entries or the offset of the next page."""
     order = "<" if data[:2] == b"II" else ">"
     pages = _directories(data, order)
     if not pages:
         return data
     start, entries = random.choice(pages)
-    number = random.choice((*VALUES, *(place for place, _ in pages), len(data) - 2))
+    number = random.choice((*VALUES, *(offset for offset, _ in pages), len(data) - 2))
     if random.random() < 0.2:
-        return _written(data, start + 2 + 12 * entries, struct.pack(order + "I", number))
+        return _overwrite(data, start + 2 + 12 * entries, struct.pack(order + "I", number))
     if random.random() < 0.1:
-        return _written(data, start, struct.pack(order + "H", number & 0xFFFF))
+        return _overwrite(data, start, struct.pack(order + "H", number & 0xFFFF))
     entry = start + 2 + 12 * random.randrange(max(1, entries))
-    place, kind = random.choice(((0, "H"), (2, "H"), (4, "I"), (8, "I"), (8, "I"), (8, "H")))
-    value = random.choice(TAGS) if place == 0 else random.randrange(20) if place == 2 else number
-    return _written(data, entry + place, struct.pack(order + kind, value & (0xFFFF if kind == "H" else 0xFFFFFFFF)))
+    field, kind = random.choice(((0, "H"), (2, "H"), (4, "I"), (8, "I"), (8, "I"), (8, "H")))
+    value = random.choice(TAGS) if field == 0 else random.randrange(20) if field == 2 else number
+    return _overwrite(data, entry + field, struct.pack(order + kind, value & (0xFFFF if kind == "H" else 0xFFFFFFFF)))
 
 
 def _directories(data: bytes, order: str) -> list[tuple[int, int]]:
-    """Where the pages of a TIFF are described, and by how many entries, as far as the chain can be followed."""
-    found: list[tuple[int, int]] = []
+    """List offset and number of entries of the image file directories of a TIFF, as far as they are valid."""
+    directories: list[tuple[int, int]] = []
     link = 4
-    while link + 4 <= len(data) and len(found) < PAGES:
-        (place,) = struct.unpack_from(order + "I", data, link)
-        if not 8 <= place <= len(data) - 2:
+    while link + 4 <= len(data) and len(directories) < PAGES:
+        (offset,) = struct.unpack_from(order + "I", data, link)
+        if not 8 <= offset <= len(data) - 2:
             break
-        (entries,) = struct.unpack_from(order + "H", data, place)
-        found.append((place, entries))
-        link = place + 2 + 12 * entries
-    return found
+        (entries,) = struct.unpack_from(order + "H", data, offset)
+        directories.append((offset, entries))
+        link = offset + 2 + 12 * entries
+    return directories
 
 
-def _written(data: bytes, place: int, piece: bytes) -> bytes:
-    return data[:place] + piece + data[place + len(piece) :]
+def _overwrite(data: bytes, offset: int, piece: bytes) -> bytes:
+    return data[:offset] + piece + data[offset + len(piece) :]

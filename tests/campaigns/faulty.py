@@ -1,7 +1,7 @@
-"""The service around a recogniser that fails as its pictures tell it to.
+"""The service with a fake recogniser that fails on demand.
 
-A picture's first pixel is one of ``Fault``, the four after it are a number, high byte first; what is read in it is
-``text_of`` that number, which makes it easy to see whose answer an answer is.
+The first pixel of a picture is a ``Fault``, the next four are a number in big-endian order. Its text is ``text_of``
+that number, so that each response can be matched with its request.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from linewise.service.app import create_app
 from linewise.service.server import run
 from linewise.service.settings import Settings
 
-SECRET = "geheim"  # begins every text that is read, and must not be in any log
+SECRET = "geheim"  # prefix of every text; must not appear in a log
 
 
 class Fault(IntEnum):
-    """What goes wrong with a picture."""
+    """Failure that a picture causes."""
 
     NONE = 0
     FORWARD = 1  # the recogniser raises
-    MEMORY = 2  # the recogniser runs out of memory on this picture in company
-    ANSWER = 3  # the recogniser reads what is no text
+    MEMORY = 2  # the recogniser runs out of memory if the batch holds other pictures
+    ANSWER = 3  # the recogniser returns a text of the wrong type
     SLOW = 4  # reading takes long
-    DEATH = 5  # the thread of the recogniser ends
+    DEATH = 5  # the model thread ends
 
 
 def text_of(number: int) -> str:
-    """What is read in a picture of a number."""
+    """Return the text of the picture of a number."""
     return f"{SECRET}-{number}"
 
 
 def picture(number: int, fault: Fault = Fault.NONE, width: int = 40) -> bytes:
-    """A PNG file of a number and a fault, ``width`` pixels wide, at least five; on its head it is a faultless 0."""
+    """Draw a PNG of a number and a fault, ``width`` >= 5 pixels wide; rotated by 180 degrees it is 0 without fault."""
     pixels = np.zeros((32, width), np.uint8)
     pixels[0, :5] = [fault, *number.to_bytes(4, "big")]
     buffer = io.BytesIO()
@@ -51,7 +51,7 @@ def picture(number: int, fault: Fault = Fault.NONE, width: int = 40) -> bytes:
 
 
 class FaultyReader:
-    """Reads numbers, fast, and fails where it is told to."""
+    """Fake recogniser that reads numbers and fails as the pictures demand."""
 
     model_id, revision, device = "faulty", "sha256:00", "cpu"
 
@@ -59,19 +59,19 @@ class FaultyReader:
         """Nothing to do."""
 
     def width_bucket(self, height: int, width: int) -> int:
-        """Steps of 64 pixels."""
+        """Round the width up to a multiple of 64 pixels."""
         return -(-width // 64) * 64
 
-    def decoding(self, *wanted: object) -> None:
-        """Only one way to decode."""
+    def decoding(self, *arguments: object) -> None:
+        """Return the default decoding for all arguments."""
 
     def read(self, images: Sequence[Any], decodings: Sequence[Any] | None = None) -> list[Any]:
-        """The numbers of the pictures."""
+        """Read the numbers of the pictures."""
         faults = {Fault(int(image[0, 0])) for image in images}
         if Fault.DEATH in faults:
-            raise SystemExit("told to die")
+            raise SystemExit("death on demand")
         if Fault.FORWARD in faults:
-            raise ValueError("told to fail")
+            raise ValueError("failure on demand")
         if Fault.MEMORY in faults and len(images) > 1:
             raise MemoryError
         time.sleep(0.03 if Fault.SLOW in faults else 0.002)
@@ -84,21 +84,22 @@ class FaultyReader:
         return SimpleNamespace(text=text, confidence=1.0, confidence_min=1.0, characters=(), alternatives=(), turn=0)
 
 
-class Arrivals:
-    """Writes down the id of every request for text that reaches the application, before anything is done about it."""
+class ArrivalLogMiddleware:
+    """Logs the id of every recognition request before the application handles it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Log the id of a recognition request and call the application."""
         if scope["type"] == "http" and scope["path"].startswith("/recognize"):
-            offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-            print("arrived", offered, file=sys.stderr, flush=True)
+            request_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+            print("arrived", request_id, file=sys.stderr, flush=True)
         await self.app(scope, receive, send)
 
 
 if __name__ == "__main__":
     settings = Settings()
     app = create_app(settings, FaultyReader())
-    app.add_middleware(Arrivals)
+    app.add_middleware(ArrivalLogMiddleware)
     sys.exit(run(app, settings))

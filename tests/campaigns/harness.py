@@ -1,4 +1,4 @@
-"""What the campaigns share: a service of their own, in a process of its own, and how much memory it holds."""
+"""A service in a process of its own, and its memory, for campaigns and tests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = ("-m", "linewise", "serve")
-PATIENCE = 300  # seconds for a start or an end on a busy machine
+TIMEOUT_S = 300  # for starts, responses and exits on a busy machine
 
 
 def free_port() -> int:
-    """A port of the loopback device that nobody listens on."""
+    """Return an unused port of the loopback device."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -28,10 +28,13 @@ def free_port() -> int:
 def start(
     port: int, program: Sequence[str] = SERVE, log: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """A service on a port, begun and ready.
+    """Start a service on a port and wait until it is ready.
 
-    ``program`` is what Python is to run, ``log`` the file that all it says is added to, ``environment`` adds
-    variables to those of this process. Raises ``RuntimeError`` when it does not become ready.
+    ``program`` holds the arguments of Python, ``log`` is the file to which output is appended, and ``environment``
+    extends the environment of this process.
+
+    Raises:
+        RuntimeError: the service did not become ready.
     """
     settings = {"LINEWISE_LOG_LEVEL": "error", "LINEWISE_PORT": str(port)} | dict(environment or {})
     with open(log or os.devnull, "ab") as errors:
@@ -42,7 +45,7 @@ def start(
             stdout=errors if log else None,
             stderr=errors if log else None,
         )
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=5).close()
@@ -58,27 +61,31 @@ def start(
 def service(
     *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
 ) -> Iterator[tuple[int, int]]:
-    """A service with the shipped weights, ready: its port and process id; ``arguments`` are those of the command."""
+    """Run a service with the shipped weights; yields its port and process id.
+
+    ``arguments`` are those of ``linewise serve``.
+    """
     port = free_port()
     process = start(port, (*SERVE, *arguments), log, environment)
     try:
         yield port, process.pid
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that have not ended."""
+    """Return the ids of the running children of a process."""
     return [
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
 
 
 def resident(pid: int) -> float:
-    """Resident memory of a process and its children in MB; what they share counts for each."""
-    held = 0.0
-    for one in (pid, *children(pid)):
-        with contextlib.suppress(OSError):  # a child that has ended by now
-            held += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return held
+    """Measure the resident memory of a process and its children in MB; shared pages count for each."""
+    megabytes = 0.0
+    for process in (pid, *children(pid)):
+        with contextlib.suppress(OSError):  # the child has ended
+            pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+            megabytes += pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return megabytes

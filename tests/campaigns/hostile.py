@@ -1,11 +1,10 @@
-"""Mutated pictures, documents and forms by the hundred thousand against a running service.
+"""Fuzzing of a running service with mutated pictures, documents and forms.
 
     python -m tests.campaigns.hostile --inputs 200000
 
-starts a service with the shipped weights, sends inputs that are reproducible by number, as lines and as pages, and
-fails when an answer is not one of the documented ones or comes later than its deadline. What failed is kept in a
-folder, to become a test. The memory that the service holds is in the account; what of it is free again, and only not
-given back, is not told apart.
+Starts a service with the shipped weights and sends inputs that are reproducible by number, as lines and as pages. It
+fails when a response has an undocumented status or misses its deadline. Failing inputs are kept in a folder. The report
+holds the resident memory of the service, which includes free memory that the allocator has not returned.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.campaigns.documents import base_documents, changed
+from tests.campaigns.documents import base_documents, mutate_structure
 from tests.campaigns.harness import resident, service
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -37,15 +36,15 @@ MODES = {
     "BMP": ("1", "L", "RGB"),
     "TIFF": ("1", "L", "RGB", "CMYK", "I;16", "F"),
 }
-# What the contract lets a service say to bytes that it cannot use; 503 and 504 are about load, not about bytes.
-ALLOWED = {200, 400, 413, 415, 422}
-DEADLINE = 60  # seconds: whoever waits for other clients' pages on a slow machine has not met a fault
+# Documented statuses for arbitrary bytes; 503 and 504 depend on load only.
+ALLOWED_STATUSES = {200, 400, 413, 415, 422}
+DEADLINE_S = 60  # generous: waiting for the pages of other clients on a slow machine is no fault
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def base_pictures() -> list[tuple[str, bytes]]:
-    """A small picture of a word in every format and mode that is read."""
-    found = []
+    """Draw a small picture of a word in every supported format and mode."""
+    pictures = []
     for name in FORMATS:
         for mode in MODES[name]:
             drawn = Image.new("L", (96, 28), 230)
@@ -53,26 +52,26 @@ def base_pictures() -> list[tuple[str, bytes]]:
             picture = Image.fromarray(np.asarray(drawn, np.uint16) * 257) if mode == "I;16" else drawn.convert(mode)
             buffer = io.BytesIO()
             picture.save(buffer, name)
-            found.append((name, buffer.getvalue()))
-    return found
+            pictures.append((name, buffer.getvalue()))
+    return pictures
 
 
 def mutated(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
-    """One to three changes: blind ones, and ones that keep the format's own checks satisfied."""
+    """Apply one to three mutations: arbitrary ones, and ones that keep the format's checksums valid."""
     blind = (_flip, _flip, _cut, _repeat, _number, _number, _splice, _grow)
-    knowing = (_header,) * (8 if name in ("PDF", "TIFF") else 1)  # of which these two have more to be changed
+    structural = (_header,) * (8 if name in ("PDF", "TIFF") else 1)  # these two have more structure
     for _ in range(random.choice((1, 1, 2, 3))):
-        data = random.choice(blind + knowing)(random, name, data, others)
+        data = random.choice(blind + structural)(random, name, data, others)
         if not data:
             break
     return data
 
 
 def _flip(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
-    changed = bytearray(data)
+    flipped = bytearray(data)
     for _ in range(random.choice((1, 2, 8, 64))):
-        changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
-    return bytes(changed)
+        flipped[random.randrange(len(flipped))] ^= 1 << random.randrange(8)
+    return bytes(flipped)
 
 
 def _cut(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
@@ -87,7 +86,7 @@ def _repeat(random: Random, name: str, data: bytes, others: list[tuple[str, byte
 
 
 def _number(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
-    """A number near the front, where sizes and offsets stand, set to an extreme."""
+    """Set a number near the front, where sizes and offsets are, to an extreme value."""
     width = random.choice("BHI")
     packed = struct.pack(random.choice("<>") + width, random.choice(EXTREMES) & (256 ** struct.calcsize(width) - 1))
     place = random.randrange(max(1, min(len(data) - len(packed), 300)))
@@ -104,7 +103,7 @@ def _grow(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]
 
 
 def _header(random: Random, name: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
-    """Sides, depths and kinds changed where the format keeps them, its checksum made anew."""
+    """Change sizes, depths and types in the header of the format and renew its checksum."""
     if name == "PNG" and len(data) > 33:
         header = bytearray(data[16:29])
         header[random.randrange(13)] = random.choice((0, 1, 2, 3, 4, 6, 8, 16, 255))
@@ -116,14 +115,14 @@ def _header(random: Random, name: str, data: bytes, others: list[tuple[str, byte
         sides = struct.pack("<ii", *(random.choice((-(2**31), -1, 0, 1, 3, 9, 65_535, 2**31 - 1)) for _ in range(2)))
         return data[:18] + sides + data[26:]
     if name in ("PDF", "TIFF"):
-        return changed(random, name, data)
+        return mutate_structure(random, name, data)
     return _number(random, name, data, others)
 
 
 def request(random: Random, picture: bytes, paged: float = 0.0) -> tuple[str, str, bytes]:
-    """Target, content type and body: the picture bare, in a form or in JSON, the wrapping at times wrong as well.
+    """Build target, content type and body: the picture alone, in a form or in JSON, at times in an invalid one.
 
-    ``paged`` is the share in which lines are looked for.
+    ``paged`` is the share of requests that detect lines.
     """
     mode = random.choice(("page", "auto")) if random.random() < paged else "line"
     path, content_type, body = _wrapped(random, picture)
@@ -137,8 +136,8 @@ def _wrapped(random: Random, picture: bytes) -> tuple[str, str, bytes]:
         return "/recognize", random.choice(("image/png", "application/pdf", "", "image/x-nonsense")), picture
     if kind < 0.75:
         field = random.choice(("file", "file", "files", "wrong", "")) if path == "/recognize" else "files"
-        named = random.choice(("a", "../b", "\u202e"))  # the last one turns the direction of writing
-        head = f'Content-Disposition: form-data; name="{field}"; filename="{named}"'
+        filename = random.choice(("a", "../b", "\u202e"))  # the last one is RIGHT-TO-LEFT OVERRIDE
+        head = f'Content-Disposition: form-data; name="{field}"; filename="{filename}"'
         part = f"--B\r\n{head}\r\n\r\n".encode() + picture
         body = b"\r\n".join([part] * random.choice((1, 1, 2, 70))) + random.choice((b"\r\n--B--\r\n", b"", b"\r\n--B"))
         return path, random.choice(("multipart/form-data; boundary=B",) * 5 + ("multipart/form-data",)), body
@@ -156,7 +155,7 @@ async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
-        head += f"X-Request-Timeout: {DEADLINE}\r\n"
+        head += f"X-Request-Timeout: {DEADLINE_S}\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answer = await reader.read()
         return int(answer.split(b" ", 2)[1]) if answer else 0
@@ -167,7 +166,7 @@ async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int
 
 
 async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: Path) -> dict[str, object]:
-    """Sends everything; the account of it."""
+    """Send all inputs and return the report."""
     pictures, documents = base_pictures(), base_documents()
     numbers = iter(range(inputs))
     statuses: Counter[int] = Counter()
@@ -184,13 +183,13 @@ async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: P
             path, content_type, body = request(random, picture, paged)
             started = time.monotonic()
             try:
-                status = await asyncio.wait_for(_exchange(port, path, content_type, body), DEADLINE + 15)
+                status = await asyncio.wait_for(_exchange(port, path, content_type, body), DEADLINE_S + 15)
             except TimeoutError:
                 status = -1
-            taken = time.monotonic() - started
-            slowest = max(slowest, (taken, number))
+            elapsed = time.monotonic() - started
+            slowest = max(slowest, (elapsed, number))
             statuses[status] += 1
-            if status not in ALLOWED:
+            if status not in ALLOWED_STATUSES:
                 kept.mkdir(parents=True, exist_ok=True)
                 (kept / f"{seed}-{number}-{status}.bin").write_bytes(body)
                 wrong.append(f"{number}: {status} to {content_type} at {path}")
@@ -207,17 +206,17 @@ async def run(port: int, pid: int, inputs: int, seed: int, clients: int, kept: P
 
 
 def main() -> int:
-    """The campaign as a command; 1 when something was wrong."""
+    """Run the campaign from the command line; returns 1 if it failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--keep", type=Path, default=Path(".runs/hostile"))
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     with service() as (port, pid):
-        account = asyncio.run(run(port, pid, chosen.inputs, chosen.seed, chosen.clients, chosen.keep))
-    print(json.dumps(account, indent=2))
-    return 1 if account["wrong"] else 0
+        report = asyncio.run(run(port, pid, arguments.inputs, arguments.seed, arguments.clients, arguments.keep))
+    print(json.dumps(report, indent=2))
+    return 1 if report["wrong"] else 0
 
 
 if __name__ == "__main__":

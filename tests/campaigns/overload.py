@@ -1,11 +1,11 @@
-"""As much as the service can do, twice and five times that: who is answered, how late, and how soon the rest is told.
+"""Goodput and latency at the peak rate of the service, at twice and at five times that rate.
 
     python -m tests.campaigns.overload lines/ --seconds 20 --plot overload.png
 
-finds the most that 32 clients get out of a service with the shipped weights, then sends single pictures at random
-moments at so many times that rate, whatever becomes of the ones before. Exits with 1 when an answer is neither 200 nor
-503, when a connection is lost, or when an admitted request is answered after its deadline. It shares the cores with the
-service, so that its figures are the least that a service by itself would reach.
+Measures the peak throughput of a service with the shipped weights for 32 clients, then sends single pictures as a
+Poisson process at multiples of that rate. Exits with 1 if a status is neither 200 nor 503, if a connection is lost, or
+if an admitted request is answered after its deadline. The load generator shares the cores with the service, so that the
+figures are lower bounds.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from tests.campaigns.harness import service
 
 CLIENTS = 32
 TIMES = (1.0, 2.0, 5.0)
-SETTLED = 2.0  # seconds after which the queue is full and the rest of the overload is like its end
+SETTLING_TIME_S = 2.0  # until the queue is full and the overload is stationary
 
 
 @dataclass(frozen=True)
 class Round:
-    """What came of an overload of so many ``times`` the service's peak."""
+    """Report of the load at ``times`` times the peak rate."""
 
     times: float
     report: Report
 
     @property
     def settled(self) -> Report:
-        """The exchanges after the first moments."""
-        began = min((one.sent for one in self.report.exchanges), default=0.0)
-        late = [one for one in self.report.exchanges if one.sent - began > SETTLED]
-        return Report(max(1e-9, self.report.seconds - SETTLED), late)
+        """Exchanges after the settling time."""
+        start = min((exchange.sent for exchange in self.report.exchanges), default=0.0)
+        late = [exchange for exchange in self.report.exchanges if exchange.sent - start > SETTLING_TIME_S]
+        return Report(max(1e-9, self.report.seconds - SETTLING_TIME_S), late)
 
 
 async def campaign(port: int, pictures: Sequence[bytes], seconds: float) -> tuple[float, list[Round]]:
-    """Images per second at the peak, and the rounds."""
+    """Measure the peak in images per second and the rounds of overload."""
     url = f"http://127.0.0.1:{port}"
-    await closed_loop(url, pictures, clients=CLIENTS, seconds=min(5.0, seconds))  # warms it up
+    await closed_loop(url, pictures, clients=CLIENTS, seconds=min(5.0, seconds))  # warm-up
     peak = (await closed_loop(url, pictures, clients=CLIENTS, seconds=seconds)).images_per_second
     rounds = []
     for times in TIMES:
@@ -56,8 +56,8 @@ async def campaign(port: int, pictures: Sequence[bytes], seconds: float) -> tupl
     return peak, rounds
 
 
-def account(peak: float, rounds: Sequence[Round]) -> dict[str, Any]:
-    """The figures: images per second, milliseconds, and what went wrong."""
+def summarize(peak: float, rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return the figures, in images per second and ms, and the faults."""
     deadline = Settings().request_timeout
     wrong = [
         f"{each.times:g} times: {count} x {status or 'lost'}"
@@ -68,7 +68,7 @@ def account(peak: float, rounds: Sequence[Round]) -> dict[str, Any]:
     wrong += [
         f"{each.times:g} times: {late} answers after the deadline"
         for each in rounds
-        if (late := sum(one.status == 200 and one.seconds > deadline + 1 for one in each.report.exchanges))
+        if (late := sum(e.status == 200 and e.seconds > deadline + 1 for e in each.report.exchanges))
     ]
     return {
         "peak_images_per_s": round(peak, 1),
@@ -88,7 +88,7 @@ def account(peak: float, rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 def plot(peak: float, rounds: Sequence[Round], picture: Path) -> None:
-    """Goodput over what is offered, and the time of every answer over the seconds of the worst round."""
+    """Plot goodput by offered rate, and the latency of each response in the last round by time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -98,30 +98,31 @@ def plot(peak: float, rounds: Sequence[Round], picture: Path) -> None:
     left.axhline(peak, color="grey", linewidth=0.8, label="peak")
     left.set(xlabel="requests a second", ylabel="images a second", ylim=(0, None), title="goodput")
     left.legend()
-    worst = rounds[-1].report.exchanges
-    began = min(one.sent for one in worst)
+    exchanges = rounds[-1].report.exchanges
+    start = min(exchange.sent for exchange in exchanges)
     for status, name in ((200, "answered"), (503, "refused")):
-        shown = [one for one in worst if one.status == status]
-        right.semilogy([o.sent - began for o in shown], [1000 * o.seconds for o in shown], ".", ms=2, label=name)
+        seconds = [exchange.sent - start for exchange in exchanges if exchange.status == status]
+        latencies_ms = [1000 * exchange.seconds for exchange in exchanges if exchange.status == status]
+        right.semilogy(seconds, latencies_ms, ".", ms=2, label=name)
     right.set(xlabel="second", ylabel="milliseconds", title=f"{rounds[-1].times:g} times the peak")
     right.legend(markerscale=4)
     figure.savefig(picture, dpi=110)
 
 
 def main() -> int:
-    """The campaign as a command; 1 when something went wrong."""
+    """Run the campaign from the command line; returns 1 if it failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--plot", type=Path)
-    chosen = parser.parse_args()
-    pictures = [Path(name).read_bytes() for name in image_files(chosen.images)]
+    arguments = parser.parse_args()
+    pictures = [Path(name).read_bytes() for name in image_files(arguments.images)]
     with service() as (port, _):
-        peak, rounds = asyncio.run(campaign(port, pictures, chosen.seconds))
-    figures = account(peak, rounds)
+        peak, rounds = asyncio.run(campaign(port, pictures, arguments.seconds))
+    figures = summarize(peak, rounds)
     print(json.dumps(figures, indent=2))
-    if chosen.plot is not None:
-        plot(peak, rounds, chosen.plot)
+    if arguments.plot is not None:
+        plot(peak, rounds, arguments.plot)
     return int(bool(figures["wrong"]))
 
 

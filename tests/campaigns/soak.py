@@ -1,10 +1,10 @@
-"""Hours of mixed requests, and whether memory stays where it is.
+"""Memory growth under mixed requests over a long time.
 
     python -m tests.campaigns.soak --minutes 30 lines/
 
-starts a service with the shipped weights and sends it, without pause, the pictures of a folder: alone and in
-batches, whole and broken, some too late, some given up half-way. It fails when the resident memory grows by more
-than 1 MB for each 1000 requests over the last half, or when a request is lost.
+Starts a service with the shipped weights and sends the pictures of a folder without pause: single and in batches, valid
+and truncated, some with short deadlines, some abandoned. The campaign fails if the resident memory grows by more than
+1 MB per 1000 requests in the second half, or if a request is lost.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from linewise.service.bulk.sources import image_files
 from linewise.service.cli.load_test import multipart
 from tests.campaigns.harness import resident, service
 
-LEAK = 1.0  # MB for each 1000 requests
-FINE = {200, 413, 415, 422, 503, 504}
+MAX_GROWTH_MB_PER_1000_REQUESTS = 1.0
+EXPECTED_STATUSES = {200, 413, 415, 422, 503, 504}
 
 
 def slope(requests: list[int], megabytes: list[float]) -> tuple[float, float]:
-    """Growth in MB for each 1000 requests, by least squares, and half the width of its 95 % confidence interval."""
+    """Fit the growth in MB per 1000 requests by least squares; returns it with half of its 95 % confidence interval."""
     x, y = np.array(requests) / 1000, np.array(megabytes)
     centred = x - x.mean()
     spread = float(centred @ centred)
@@ -39,7 +39,7 @@ def slope(requests: list[int], megabytes: list[float]) -> tuple[float, float]:
 
 
 def request(random: Random, pictures: list[bytes]) -> tuple[bytes, bool]:
-    """One request as it goes over the wire, and whether it is to be given up half-way."""
+    """Build the bytes of a request, and whether the client abandons it."""
     kind = random.random()
     picture = random.choice(pictures)
     if kind < 0.1:
@@ -56,7 +56,7 @@ def request(random: Random, pictures: list[bytes]) -> tuple[bytes, bool]:
 
 
 async def run(port: int, pid: int, pictures: list[bytes], minutes: float, clients: int) -> dict[str, object]:
-    """Sends for so long; the account of it."""
+    """Send requests for ``minutes`` and return the report."""
     statuses: Counter[str] = Counter()
     sent: list[int] = []
     memory: list[float] = []
@@ -65,18 +65,18 @@ async def run(port: int, pid: int, pictures: list[bytes], minutes: float, client
     async def client(number: int) -> None:
         random = Random(number)
         while time.monotonic() < end:
-            data, gives_up = request(random, pictures)
+            data, abandons = request(random, pictures)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(data)
                 await writer.drain()
-                if gives_up:
+                if abandons:
                     await asyncio.sleep(random.random() * 0.02)
                     statuses["given up"] += 1
                     continue
                 answer = await asyncio.wait_for(reader.read(), 60)
                 status = int(answer.split(b" ", 2)[1]) if answer else 0
-                statuses[str(status) if status in FINE else f"wrong: {status}"] += 1
+                statuses[str(status) if status in EXPECTED_STATUSES else f"wrong: {status}"] += 1
             except (OSError, TimeoutError) as error:
                 statuses[f"wrong: {type(error).__name__}"] += 1
             finally:
@@ -90,27 +90,27 @@ async def run(port: int, pid: int, pictures: list[bytes], minutes: float, client
 
     await asyncio.gather(watch(), *(client(number) for number in range(clients)))
     half = len(sent) // 2
-    rise, give = slope(sent[half:], memory[half:])
+    rise, margin = slope(sent[half:], memory[half:])
     return {
         "requests": sum(statuses.values()), "outcomes": dict(sorted(statuses.items())),
         "memory_mb": {"start": round(memory[0]), "half": round(memory[half]), "end": round(memory[-1])},
-        "mb_per_1000_requests": round(rise, 3), "give_or_take": round(give, 3),
-        "failed": rise - give > LEAK or any(name.startswith("wrong") for name in statuses),
+        "mb_per_1000_requests": round(rise, 3), "give_or_take": round(margin, 3),
+        "failed": rise - margin > MAX_GROWTH_MB_PER_1000_REQUESTS or any(name.startswith("wrong") for name in statuses),
     }  # fmt: skip
 
 
 def main() -> int:
-    """The campaign as a command; 1 when it failed."""
+    """Run the campaign from the command line; returns 1 if it failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=16)
-    chosen = parser.parse_args()
-    pictures = [Path(name).read_bytes() for name in image_files(chosen.images)]
+    arguments = parser.parse_args()
+    pictures = [Path(name).read_bytes() for name in image_files(arguments.images)]
     with service() as (port, pid):
-        account = asyncio.run(run(port, pid, pictures, chosen.minutes, chosen.clients))
-    print(json.dumps(account, indent=2))
-    return int(bool(account["failed"]))
+        report = asyncio.run(run(port, pid, pictures, arguments.minutes, arguments.clients))
+    print(json.dumps(report, indent=2))
+    return int(bool(report["failed"]))
 
 
 if __name__ == "__main__":

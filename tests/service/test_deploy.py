@@ -1,4 +1,4 @@
-"""The manifests name what is there: routes, settings, files, and the user of the image."""
+"""Deployment manifests: routes, settings, files and users exist; containers are confined."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pod() -> dict[str, Any]:
     return spec
 
 
-def test_the_probes_ask_what_the_service_answers(pod: dict[str, Any], client: TestClient) -> None:
+def test_the_probes_request_existing_routes(pod: dict[str, Any], client: TestClient) -> None:
     (container,) = pod["containers"]
     paths = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
     assert paths == {"/healthz/ready", "/healthz/live"}
@@ -63,13 +63,13 @@ def test_it_runs_as_the_user_of_the_image_and_writes_nothing(pod: dict[str, Any]
     assert documents("compose.yaml")[0]["services"]["linewise"]["read_only"]
 
 
-def test_nobody_gets_into_the_cluster_without_a_key(pod: dict[str, Any]) -> None:
+def test_the_cluster_requires_an_api_key(pod: dict[str, Any]) -> None:
     variables = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
     assert variables["LINEWISE_ALLOW_ANONYMOUS"]["value"] == "false"
     assert "secretKeyRef" in variables["LINEWISE_API_KEYS"]["valueFrom"]
 
 
-def test_compose_mounts_files_that_are_there_and_publishes_on_this_machine_only() -> None:
+def test_compose_mounts_existing_files_and_publishes_on_the_loopback_device_only() -> None:
     for service in documents("compose.yaml")[0]["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
@@ -77,8 +77,8 @@ def test_compose_mounts_files_that_are_there_and_publishes_on_this_machine_only(
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_the_container_installs_every_dependency_by_its_hash_and_torch_from_its_own_index() -> None:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+def test_the_container_installs_every_dependency_by_hash_except_torch() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     pinned = re.findall(
         r"^([a-z0-9.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
         (DEPLOY / "requirements.txt").read_text("utf-8"),
@@ -87,8 +87,9 @@ def test_the_container_installs_every_dependency_by_its_hash_and_torch_from_its_
     versions = {name: version for name, version, _ in pinned}
     lines = (DEPLOY / "requirements.txt").read_text("utf-8").splitlines()
     assert len(versions) == len([line for line in lines if "==" in line and not line.startswith("#")])
-    missing = [one for one in map(Requirement, wanted) if versions.get(one.name, "-") not in one.specifier]
-    assert [one.name for one in missing] == ["torch"], "make the file anew as its first lines say"
+    requirements = map(Requirement, dependencies)
+    missing = [entry.name for entry in requirements if versions.get(entry.name, "-") not in entry.specifier]
+    assert missing == ["torch"], "regenerate the file by the command in its first lines"
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     assert "--require-hashes --no-deps -r requirements.txt" in dockerfile
 
@@ -109,9 +110,9 @@ def test_ray_takes_the_config_and_the_application_takes_its_arguments(where: str
     assert Replicas.model_validate(application.args).max_replicas > 1
 
 
-def test_the_settings_of_replicas_are_all_in_the_manual() -> None:
+def test_the_manual_lists_all_settings_of_replicas() -> None:
     document = (DEPLOY / "README.md").read_text("utf-8")
-    assert as_markdown(Replicas) in document, "renew the table: print(linewise.service.settings.as_markdown(Replicas))"
+    assert as_markdown(Replicas) in document, "print(linewise.service.settings.as_markdown(Replicas)) prints the table"
 
 
 def test_pods_of_ray_are_confined_keyed_and_guarded_by_a_token() -> None:
@@ -126,11 +127,11 @@ def test_pods_of_ray_are_confined_keyed_and_guarded_by_a_token() -> None:
         variables = {entry["name"]: entry for entry in container["env"]}
         assert {name for name in variables if name.startswith("LINEWISE_")} <= set(SETTINGS)
         assert "secretKeyRef" in variables["LINEWISE_API_KEYS"]["valueFrom"]
-        with pytest.raises(ValueError, match="no API key"):  # what a replica would do if the secret were empty
+        with pytest.raises(ValueError, match="no API key"):  # as in a replica with an empty secret
             Settings(host=variables["LINEWISE_HOST"]["value"])
     grace = cluster["workerGroupSpecs"][0]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace > float(SETTINGS["LINEWISE_DRAIN_TIMEOUT"])
 
 
-def test_the_serve_config_listens_on_this_machine_only() -> None:
+def test_the_serve_config_listens_on_the_loopback_device_only() -> None:
     assert documents("serve.yaml")[0]["http_options"]["host"] == "127.0.0.1"

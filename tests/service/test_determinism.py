@@ -17,6 +17,8 @@ from linewise.model.network.checkpoint import DEFAULT_PATH
 from linewise.model.runtime.precision import supports_bfloat16
 from tests.campaigns.harness import service
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 32
 TEXTS = ("7", "Total", "INVOICE 1042", "No. 7, 12.50 EUR", "The quick brown fox jumps over the lazy dog")
 

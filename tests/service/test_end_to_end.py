@@ -1,4 +1,4 @@
-"""The whole road with the shipped weights: a picture in, its text out."""
+"""Whole service and command line with the shipped weights, from picture to text."""
 
 from __future__ import annotations
 
@@ -90,35 +90,35 @@ def test_pictures_of_every_kind_give_the_text(client: TestClient) -> None:
 def test_a_picture_that_lies_on_its_side_is_read_upright(client: TestClient, orientation: int, turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    lying = line().rotate(turn, expand=True)  # counterclockwise; the metadata asks for the turn back
+    lying = line().rotate(turn, expand=True)  # counterclockwise; the metadata demand the opposite rotation
     body = read(client, encode(lying.convert("RGB"), "JPEG", exif=exif, quality=95))
     assert (body["text"], body["image"]["orientation_applied"]) == (TEXT, turn)
 
 
-def test_an_upside_down_picture_is_found_out(client: TestClient) -> None:
+def test_an_upside_down_picture_is_recognised_as_such(client: TestClient) -> None:
     body = read(client, encode(line().rotate(180)), orientation="auto")
     assert (body["text"], body["image"]["orientation_applied"]) == (TEXT, 180)
     assert read(client, encode(line()), orientation="auto")["image"]["orientation_applied"] == 0
 
 
-def test_alternatives_come_after_the_text_and_are_less_sure(client: TestClient) -> None:
+def test_alternatives_are_less_confident_than_the_text(client: TestClient) -> None:
     plain, body = read(client, encode(line())), read(client, encode(line()), alternatives="5", detail="chars")
     assert body["text"] == plain["text"] == TEXT
     assert "".join(one["text"] for one in body["chars"]) == TEXT
-    sure = [body["confidence"], *(one["confidence"] for one in body["alternatives"])]
-    assert len(sure) > 1 and sure == sorted(sure, reverse=True)
-    assert TEXT not in [one["text"] for one in body["alternatives"]]
+    confidences = [body["confidence"], *(alternative["confidence"] for alternative in body["alternatives"])]
+    assert len(confidences) > 1 and confidences == sorted(confidences, reverse=True)
+    assert TEXT not in [alternative["text"] for alternative in body["alternatives"]]
 
 
 def test_only_allowed_characters_are_read(client: TestClient) -> None:
     body = read(client, encode(line()), charset="0123456789", detail="chars")
     assert body["text"].isdecimal()
     assert "".join(one["text"] for one in body["chars"]) == body["text"]
-    assert body["confidence"] < 0.1  # the picture says something else
+    assert body["confidence"] < 0.1  # the picture shows other characters
     assert not set(read(client, encode(line()), charset_exclude="1I")["text"]) & {"1", "I"}
 
 
-def test_a_lexicon_decides_between_what_looks_alike(client: TestClient) -> None:
+def test_a_lexicon_decides_between_similar_characters(client: TestClient) -> None:
     words = ["invoice", "INVOLCE", "1042", "1O42", "RECEIPT", TEXT.split()[0]]
     response = client.post("/recognize", files={"file": encode(line())}, data={"lexicon": "\n".join(words)})
     assert response.json()["text"] == TEXT
@@ -134,19 +134,19 @@ def test_characters_lie_in_order_where_the_ink_is(client: TestClient) -> None:
     assert centres == sorted(centres)
     font = ImageFont.load_default(32)
     expected = [12 + font.getlength(TEXT[:i]) + font.getlength(TEXT[i]) / 2 for i in range(len(TEXT))]
-    assert max(abs(got - want) for got, want in zip(centres, expected, strict=True)) < 16
+    assert max(abs(centre - other) for centre, other in zip(centres, expected, strict=True)) < 16
 
 
 def test_equal_bytes_give_equal_answers_alone_in_a_batch_and_under_load(client: TestClient) -> None:
     texts = ["Total 12.50", "a", "The quick brown fox jumps over the lazy dog", TEXT, "No. 7"]
     pictures = [encode(line(text)) for text in texts]
     alone = [read(client, data) for data in pictures]
-    wanted = [(one["text"], one["confidence"]) for one in alone]
+    expected = [(result["text"], result["confidence"]) for result in alone]
     batch = client.post("/recognize/batch", files=[("files", data) for data in pictures * 3]).json()["results"]
-    assert [(one["text"], one["confidence"]) for one in batch] == wanted * 3
+    assert [(result["text"], result["confidence"]) for result in batch] == expected * 3
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(lambda data: read(client, data), pictures * 4))
-    assert [(one["text"], one["confidence"]) for one in loaded] == wanted * 4
+    assert [(result["text"], result["confidence"]) for result in loaded] == expected * 4
 
 
 def test_an_empty_picture_has_no_text(client: TestClient) -> None:
@@ -191,8 +191,8 @@ def test_the_command_line_reads_pages(tmp_path: Path) -> None:
     letter().rotate(180).save(tmp_path / "b.png")
     shown = CliRunner().invoke(main.app, ["read", "--page", str(tmp_path / "a.png")])
     assert (shown.exit_code, shown.stdout.splitlines()) == (0, LETTER)
-    several = CliRunner().invoke(main.app, ["read", "--page", "--json", str(tmp_path)])
-    first, second = (json.loads(one) for one in several.stdout.splitlines())
+    as_json = CliRunner().invoke(main.app, ["read", "--page", "--json", str(tmp_path)])
+    first, second = (json.loads(line) for line in as_json.stdout.splitlines())
     assert [first["text"].split("\n"), second["text"].split("\n")] == [LETTER, LETTER]
     assert (first["turn"], second["turn"]) == (0, 180)
     refused = CliRunner().invoke(main.app, ["read", "--page", "--charset", "0123", str(tmp_path)])
@@ -217,8 +217,8 @@ def test_a_letter_becomes_a_searchable_pdf_over_http_and_on_the_command_line(
             main.app, ["read", "--page", "--format", "pdf", str(tmp_path / name), "--output", str(target)]
         )
         assert (result.exit_code, result.stderr) == (0, "")
-        for made in (response.content, target.read_bytes()):
-            with pypdfium2.PdfDocument(made) as document:
+        for pdf in (response.content, target.read_bytes()):
+            with pypdfium2.PdfDocument(pdf) as document:
                 assert len(document) == pages
                 for page in document:
                     text = page.get_textpage()

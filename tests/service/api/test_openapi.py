@@ -9,11 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 KEY = "a-key-for-schemathesis"
 EXAMPLES = os.environ.get("LINEWISE_SCHEMATHESIS_EXAMPLES", "10")  # per operation, besides the systematic ones
 
 
+@pytest.mark.slow
 def test_the_service_conforms_to_its_openapi_document(serve: Callable[..., AbstractContextManager[int]]) -> None:
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "--no-color"]
     with serve(api_keys=KEY) as port:

@@ -22,7 +22,7 @@ from linewise.model.network.checkpoint import DEFAULT_PATH
 from linewise.service.inference.queue import ModelLost, Pixels
 from linewise.service.inference.worker import CannotStart, ModelProcess
 from linewise.service.settings import Settings
-from tests.campaigns.harness import PATIENCE, ROOT, children
+from tests.campaigns.harness import ROOT, TIMEOUT_S, children
 
 pytestmark = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
 
@@ -71,7 +71,7 @@ def running(pid: int) -> bool:
 
 
 def until_gone(pid: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -132,7 +132,7 @@ def test_more_callers_than_pipes_wait_for_one(process: ModelProcess) -> None:
     for caller in callers:
         caller.start()
     for caller in callers:
-        caller.join(PATIENCE)
+        caller.join(TIMEOUT_S)
     assert {answers.get_nowait() for _ in callers} == {process.read([receipt])[0].text}
 
 
@@ -150,7 +150,7 @@ def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
         os.kill(process.pid, signal.SIGTERM)  # as a service manager sends it to all of a service's processes
         assert process.read(pictures()[:1])[0].text
         os.kill(process.pid, signal.SIGKILL)
-        assert "exit code -9" in str(heard.get(timeout=PATIENCE))
+        assert "exit code -9" in str(heard.get(timeout=TIMEOUT_S))
         for _ in range(3):
             with pytest.raises(ModelLost):
                 process.read(pictures()[:1])
@@ -185,7 +185,7 @@ def test_it_does_not_outlive_its_parent() -> None:
         "process = ModelProcess(Settings(device='cpu'), 2); process.load(); print(process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=PATIENCE)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=TIMEOUT_S)
     assert result.returncode == -signal.SIGKILL
     until_gone(int(result.stdout))
 
@@ -199,7 +199,7 @@ def test_the_service_holds_no_torch_and_ends_when_its_model_does(tmp_path: Path)
         (child,) = children(process.pid)
         assert "libtorch" in Path(f"/proc/{child}/maps").read_text()
         os.kill(child, signal.SIGKILL)
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT_S) == 1
     finally:
         process.kill()
         process.wait()
