@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from linewise.service.bulk.ray_data import DecodingArguments
     from linewise.service.bulk.writer import Row
     from linewise.service.documents.image import ImageLimits, UprightImage
-    from linewise.service.inference.engine import LineReader
+    from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
 
 PRINT_BATCH_SIZE_IMAGES = 16  # fills a batch of the network; larger ones only delay the first line

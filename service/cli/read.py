@@ -27,7 +27,7 @@ from linewise.service.cli.output import print_lines, print_pages, write_document
 if TYPE_CHECKING:
     from linewise.model import PageReader
     from linewise.service.bulk.ray_data import DecodingArguments
-    from linewise.service.inference.engine import LineReader
+    from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
 
 ImagesArgument = Annotated[

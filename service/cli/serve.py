@@ -62,7 +62,7 @@ def _serve_embedded(settings: Settings) -> None:
 
     threads = settings.batch_limits.threads
     share_cores(threads)
-    with ModelProcess(settings, threads + granted_cores()) as model:
+    with ModelProcess(settings.model_spec, threads + granted_cores()) as model:
         # The model process loads the weights while this process imports the web framework.
         from linewise.service.app import create_app
         from linewise.service.server import run

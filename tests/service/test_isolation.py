@@ -18,9 +18,9 @@ from linewise.model import Reader, Reading
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition import preprocess
-from linewise.service.api import responses
 from linewise.service.app import create_app
-from linewise.service.inference.engine import Recognition
+from linewise.service.documents.assembly import page_from_line
+from linewise.service.inference import pipeline
 from linewise.service.settings import Settings
 
 MOST = 4  # pictures in a batch; tests/service/inference/test_batcher.py has the larger ones
@@ -84,18 +84,15 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
             Reader, "_reading", failing(Reader._reading, lambda self, found, image, *_: is_poison(image))
         )
     elif stage == "answer":
-
-        def of_poison(result: Recognition, options: object) -> bool:
-            return is_poison(result.image.pixels)
-
-        monkeypatch.setattr(responses, "text_answer", failing(responses.text_answer, of_poison))
+        failing_on_poison = failing(page_from_line, lambda image, *_: is_poison(image.pixels))
+        monkeypatch.setattr(pipeline, "page_from_line", failing_on_poison)
 
 
 def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
-    def wrapped(*arguments: Any) -> Any:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
         if when(*arguments):
             raise ValueError("poison")
-        return function(*arguments)
+        return function(*arguments, **options)
 
     return wrapped
 

@@ -108,8 +108,8 @@ def nested_drawings(depth: int, innermost: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("bound", "value", "data"),
     [
-        ("SECONDS", 1, nested_drawings(4, b"0 0 m n " * 100_000)),
-        ("MEMORY", 2**28, nested_drawings(7, b"0 0 9 9 re f")),
+        ("CPU_LIMIT_S", 1, nested_drawings(4, b"0 0 m n " * 100_000)),
+        ("MEMORY_LIMIT_BYTES", 2**28, nested_drawings(7, b"0 0 9 9 re f")),
     ],
     ids=["seconds", "memory"],
 )

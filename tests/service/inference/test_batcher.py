@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 
 from linewise.service.inference.batcher import Batcher
-from linewise.service.inference.queue import (
+from linewise.service.inference.queue import BatchLimits, Pixels
+from linewise.service.inference.results import (
     BatchedResult,
     BatcherFailed,
     BatcherHooks,
-    BatchLimits,
     BatchReport,
     Closed,
     Expired,
     Overloaded,
-    Pixels,
 )
 
 FAR = 1e9
@@ -109,7 +108,7 @@ def make(clock: Clock, reader: GatedReader, recorder: Recorder) -> Iterator[Make
     made: list[Batcher[int]] = []
 
     def start(limits: BatchLimits | None = None, **options: Any) -> Batcher[int]:
-        batcher = Batcher[int](reader, limits or BatchLimits(), clock=clock, observer=recorder, **options)
+        batcher = Batcher[int](reader, limits or BatchLimits(), clock=clock, hooks=recorder, **options)
         batcher.start()
         made.append(batcher)
         return batcher
