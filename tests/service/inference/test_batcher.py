@@ -34,7 +34,7 @@ def test_what_arrives_while_the_model_is_busy_becomes_one_batch(make: Make, read
     assert reader.batches == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_a_batch_holds_one_rung_only(make: Make, reader: GatedReader) -> None:
+def test_a_batch_holds_one_bucket_only(make: Make, reader: GatedReader) -> None:
     batcher = make()
     occupy(batcher, reader)
     futures = [submit(batcher, value, width=width) for value, width in ((1, 64), (2, 128), (3, 64), (4, 128))]
