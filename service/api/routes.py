@@ -69,7 +69,7 @@ async def recognize(
     deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
     output_format, media_type = responses.negotiate(",".join(request.headers.getlist("accept")))
     if output_format is Format.PDF:
-        searchable_pdf.check()
+        searchable_pdf.check_installed()
     engine.check(deadline)  # rejects before megabytes are received
     upload = await parse_single(request, engine.offload)
     options = merge(query, upload.options)

@@ -52,7 +52,7 @@ def targets(sources: Sequence[str], form: Form, output: Path | None) -> list[Pat
     return list(paths)
 
 
-def written(
+def render_source(
     source: str,
     form: Form,
     reader: LineReader,

@@ -69,7 +69,7 @@ def _serve_embedded(settings: Settings) -> None:
 
         _wait_until_loaded(model)
         app = create_app(settings, model, model.pages)
-        model.when_lost(app.state.engine.lost)
+        model.on_lost(app.state.engine.handle_model_loss)
         code = run(app, settings)
     if code:
         raise typer.Exit(code)

@@ -26,7 +26,7 @@ ADVANCE_UNITS = 500  # width of every character, in font units
 JPEG_QUALITY = 85  # no visible artefacts around letters
 
 
-def check() -> None:
+def check_installed() -> None:
     """Raise ``NotAcceptable`` if the extra that writes PDF is not installed."""
     if find_spec("fpdf") is None:
         raise NotAcceptable("PDF output needs an optional dependency: pip install 'linewise[pdf]'.")
@@ -37,7 +37,7 @@ class SearchablePdf:
 
     def __init__(self, data: bytes, document: Document, limits: ImageLimits) -> None:
         """Begin the PDF of ``document``, which was recognised in the file ``data``. Raises ``NotAcceptable``."""
-        check()
+        check_installed()
         from fpdf import FPDF, TextMode
         from fpdf.fonts import TTFFont
 

@@ -225,7 +225,7 @@ class Engine:
         gc.collect()
         return reader
 
-    def lost(self, error: BaseException) -> None:
+    def handle_model_loss(self, error: BaseException) -> None:
         """Handle the permanent failure of the reader; callable from any thread."""
         log.critical("the model is lost: %s", error)
         self._fail()

@@ -112,7 +112,7 @@ class ModelProcess:
         """Call ``model.Reader.warm_up`` in the worker."""
         self._call("warm_up")
 
-    def when_lost(self, callback: Callable[[BaseException], None]) -> None:
+    def on_lost(self, callback: Callable[[BaseException], None]) -> None:
         """Call ``callback`` with a ``ModelLost``, from another thread, if the worker ends before ``close``."""
 
         def watch() -> None:

@@ -30,7 +30,7 @@ class FakeProcess:
         if self.start_error:
             raise CannotStart(self.start_error)
 
-    def when_lost(self, tell: object) -> None:
+    def on_lost(self, tell: object) -> None:
         """It is never lost."""
 
     def __enter__(self) -> FakeProcess:

@@ -131,7 +131,7 @@ def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
     heard: Queue[BaseException] = Queue()
     with ModelProcess(SPEC, 2) as process:
         process.load()
-        process.when_lost(heard.put)
+        process.on_lost(heard.put)
         os.kill(process.pid, signal.SIGTERM)  # as a service manager sends it to all of a service's processes
         assert process.read(pictures()[:1])[0].text
         os.kill(process.pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_told_to_end_it_ends_and_nobody_is_alarmed() -> None:
     heard: Queue[BaseException] = Queue()
     process = ModelProcess(SPEC, 2)
     process.load()
-    process.when_lost(heard.put)
+    process.on_lost(heard.put)
     process.close()
     assert not running(process.pid)
     with pytest.raises(ModelLost):
