@@ -1,4 +1,4 @@
-"""The form of an answer, as ``Accept`` chooses it."""
+"""Content negotiation with the ``Accept`` header."""
 
 from __future__ import annotations
 

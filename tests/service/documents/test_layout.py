@@ -1,4 +1,4 @@
-"""Words of a line, each in its place."""
+"""Document model: words of a line and their polygons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents with known words in known places, and what stands in files that are written of them."""
+"""Sample documents with known words and positions, and parsers of written files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOX = {"HPOS", "VPOS", "WIDTH", "HEIGHT"}
 
 
 def line_of(text: str, start: Point = (20, 30), angle: float = 0.0, advance: float = 12, height: float = 24) -> Line:
-    """A line in a typewriter's letters from a top left corner on, turned clockwise by an angle in degrees."""
+    """A monospaced line from a top left corner, rotated clockwise by an angle in degrees."""
     along = math.cos(math.radians(angle)), math.sin(math.radians(angle))
 
     def corner(x: float, y: float) -> Point:
@@ -32,7 +32,7 @@ def line_of(text: str, start: Point = (20, 30), angle: float = 0.0, advance: flo
     def cell(left: float, right: float) -> Polygon:
         return corner(left, 0), corner(right, 0), corner(right, height), corner(left, height)
 
-    letters = tuple(  # as short as the network's spans are: around the middle of each
+    letters = tuple(  # short spans around the centre of each letter, as the network gives them
         Character(letter, 0.9 - 0.01 * i, cell(advance * (i + 0.4), advance * (i + 0.6)))
         for i, letter in enumerate(text)
     )

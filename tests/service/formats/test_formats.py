@@ -1,4 +1,4 @@
-"""Plain text, hOCR, ALTO and searchable PDF over HTTP: well formed, and whole whatever was read."""
+"""Plain text, hOCR, ALTO and searchable PDF over HTTP, and for arbitrary text and polygons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searchable PDF: the page as it looks, and every letter of its text where it stands."""
+"""Searchable PDF: visible page, invisible text, position of each letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batchers over a clock and a reader that do as they are told."""
+"""Fixtures: batchers with a manual clock, a gated reader and recorded events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def make(clock: Clock, reader: GatedReader, recorder: Recorder) -> Iterator[Make]:
-    """Give running batchers with the limits asked for."""
+    """Factory of running batchers; all are closed at the end."""
     made: list[Batcher[int]] = []
 
     def start(limits: BatchLimits | None = None, **options: Any) -> Batcher[int]:

@@ -1,4 +1,4 @@
-"""A clock and a reader that do as they are told, and ways to fill a batcher."""
+"""Test doubles for the batcher: a manual clock, a gated reader, a recorder of events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[..., Batcher[int]]
 
 
 class Clock:
-    """Time stands still until it is moved."""
+    """A clock that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -29,7 +29,10 @@ class Clock:
 
 
 class GatedReader:
-    """Reads an image as its first pixel; waits for ``gate``, takes ``seconds`` of the clock, fails where told."""
+    """A reader that returns the first pixel of each image, after ``gate`` opens and ``seconds`` of the clock pass.
+
+    It raises ``error`` for an image in ``poison``, and ``MemoryError`` for more than ``max_images`` images.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -39,7 +42,7 @@ class GatedReader:
         self.decodings: list[list[Any]] = []
         self.poison: set[int] = set()
         self.error: BaseException = ValueError("poison")
-        self.most = 10**9
+        self.max_images = 10**9
         self.seconds = 0.0
 
     def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> list[int]:
@@ -51,7 +54,7 @@ class GatedReader:
         self.clock.now += self.seconds
         if self.poison & set(values):
             raise self.error
-        if len(values) > self.most:
+        if len(values) > self.max_images:
             raise MemoryError
         return values
 
@@ -60,6 +63,8 @@ class GatedReader:
 
 
 class Recorder(BatcherHooks):
+    """Hooks that record their calls."""
+
     def __init__(self) -> None:
         self.batches: list[BatchReport] = []
         self.drops: list[str] = []
@@ -80,7 +85,7 @@ def image(value: int, width: int = 64) -> Pixels:
 
 
 def submit(batcher: Batcher[int], value: int, deadline: float = FAR, width: int = 64) -> Future[BatchedResult[int]]:
-    """Admit and queue one image; the ticket is given back when its answer is there."""
+    """Admit and queue one image; the ticket is released with its result."""
     ticket = batcher.admit(1, 10, deadline)
     future = ticket.submit(image(value, width))
     future.add_done_callback(lambda _: ticket.release())
@@ -101,8 +106,8 @@ def results(futures: Sequence[Future[BatchedResult[int]]]) -> list[int]:
     return [future.result(20).reading for future in futures]
 
 
-def speed_of(batcher: Batcher[int], reader: GatedReader, columns_per_second: float) -> None:
-    """Let the batcher measure a speed with one image of 64 columns."""
+def measure_throughput(batcher: Batcher[int], reader: GatedReader, columns_per_second: float) -> None:
+    """Let the batcher measure this throughput with one image of 64 columns."""
     reader.seconds = 64 / columns_per_second
     reader.gate.set()
     submit(batcher, 1).result(20)

@@ -1,4 +1,4 @@
-"""Admission: bounds, expected wait, tickets, and the end of admission."""
+"""Admission control: limits, expected wait, tickets, closing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.service.inference.gated import (
     GatedReader,
     Make,
     image,
+    measure_throughput,
     occupy,
     results,
-    speed_of,
     submit,
 )
 
@@ -54,7 +54,7 @@ def test_who_cannot_be_answered_in_time_is_refused_with_the_expected_wait(
     make: Make, reader: GatedReader, clock: Clock
 ) -> None:
     batcher = make()
-    speed_of(batcher, reader, columns_per_second=64)
+    measure_throughput(batcher, reader, columns_per_second=64)
     occupy(batcher, reader)
     for value in range(9):
         submit(batcher, value)
@@ -70,7 +70,7 @@ def test_who_cannot_be_answered_in_time_is_refused_with_the_expected_wait(
 
 def test_images_still_being_decoded_count_into_the_wait(make: Make, reader: GatedReader) -> None:
     batcher = make()
-    speed_of(batcher, reader, columns_per_second=64)
+    measure_throughput(batcher, reader, columns_per_second=64)
     with batcher.admit(5, 0, FAR):
         assert batcher.expected_wait == pytest.approx(5.0)
     assert batcher.expected_wait == 0.0
@@ -84,9 +84,9 @@ def test_a_longer_wait_upstream_decides(make: Make, clock: Clock) -> None:
 
 def test_the_speed_follows_the_recent_batches(make: Make, reader: GatedReader) -> None:
     batcher = make()
-    speed_of(batcher, reader, columns_per_second=64)
+    measure_throughput(batcher, reader, columns_per_second=64)
     for _ in range(60):
-        speed_of(batcher, reader, columns_per_second=640)
+        measure_throughput(batcher, reader, columns_per_second=640)
     with batcher.admit(10, 0, FAR):
         assert batcher.expected_wait == pytest.approx(1.0, rel=0.05)
 
@@ -163,7 +163,7 @@ def test_many_threads_get_their_own_answers_and_the_account_returns_to_zero(make
 
 def test_nobody_waits_while_a_thread_is_idle(make: Make, reader: GatedReader) -> None:
     batcher = make(BatchLimits(threads=2))
-    speed_of(batcher, reader, columns_per_second=64)
+    measure_throughput(batcher, reader, columns_per_second=64)
     occupy(batcher, reader)
     assert batcher.expected_wait == 0.0
     submit(batcher, 1)

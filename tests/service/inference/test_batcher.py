@@ -1,4 +1,4 @@
-"""Batches: what is read together, in which order, on how many threads."""
+"""Batches: composition, order and threads."""
 
 from __future__ import annotations
 

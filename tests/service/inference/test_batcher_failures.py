@@ -1,4 +1,4 @@
-"""Failing images, readers and devices, and jobs that are gone before they are read."""
+"""Failing images, readers and devices; cancelled and expired jobs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_reader_that_loses_an_image_is_an_error_and_not_a_shift(make: Make, re
 def test_running_out_of_memory_halves_the_batches_for_good(make: Make, reader: GatedReader) -> None:
     batcher = make()
     occupy(batcher, reader)
-    reader.most = 2
+    reader.max_images = 2
     futures = [submit(batcher, value) for value in range(1, 9)]
     reader.gate.set()
     assert results(futures) == list(range(1, 9))

@@ -1,4 +1,4 @@
-"""The recogniser in a process of its own: what it answers, how it ends, and who hears of it."""
+"""The recogniser in a worker process: results, errors, exit."""
 
 from __future__ import annotations
 
