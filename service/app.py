@@ -14,7 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from linewise.service.api import openapi, routes
 from linewise.service.errors import install_handlers
 from linewise.service.inference.cpu import share_cores
-from linewise.service.inference.engine import Engine, LineReader, PageFinder
+from linewise.service.inference.engine import Engine
+from linewise.service.inference.loading import LineReader, PageFinder, load_page_finder, load_reader
 from linewise.service.metrics import Metrics
 from linewise.service.middleware.auth import KeyRing, RateLimiter
 from linewise.service.middleware.body_limits import BodyLimitMiddleware
@@ -69,12 +70,12 @@ def _create_engine(settings: Settings, metrics: Metrics, reader: LineReader | No
         if reader is not None:
             return reader
         share_cores(settings.batch_limits.threads)
-        return load_reader(settings)
+        return load_reader(settings.model_spec)
 
     def open_pages(opened: LineReader) -> PageFinder | None:
-        return pages if reader is not None else open_page_finder(opened)
+        return pages if reader is not None else load_page_finder(opened)
 
-    return Engine(open_reader, settings.image_limits, settings.batch_limits, observer=metrics, open_pages=open_pages)
+    return Engine(open_reader, settings.image_limits, settings.batch_limits, hooks=metrics, open_pages=open_pages)
 
 
 def _engine_lifespan(engine: Engine, drain_timeout: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -116,23 +117,3 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics)
-
-
-def open_page_finder(reader: LineReader) -> PageFinder | None:
-    """Load the page detector for ``model.Reader``; return None for other readers, which read single lines only.
-
-    Raises ``model.CheckpointError``.
-    """
-    from linewise import model
-
-    return model.load_page_reader(reader=reader) if isinstance(reader, model.Reader) else None
-
-
-def load_reader(settings: Settings) -> LineReader:
-    """Load the recogniser selected by the settings.
-
-    Raises ``model.CheckpointError``, and ``ValueError`` for a precision that the weights or the CPU do not support.
-    """
-    from linewise import model
-
-    return model.load(settings.weights, settings.device, settings.precision)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from linewise.service.inference.queue import BatcherHooks, BatchReport
+from linewise.service.inference.results import BatcherHooks, BatchReport
 
 if TYPE_CHECKING:
     from linewise.service.inference.engine import Engine

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from linewise.service.documents.image import ImageLimits
 from linewise.service.inference.cpu import granted_cores
+from linewise.service.inference.loading import ModelSpec
 from linewise.service.inference.queue import BatchLimits
 
 MIN_API_KEY_CHARACTERS = 16
@@ -164,6 +165,11 @@ class Settings(BaseSettings):
         if self.max_batch_body_bytes > self.max_in_flight_bytes or self.max_body_bytes > self.max_in_flight_bytes:
             raise ValueError("max_body_bytes and max_batch_body_bytes must not exceed max_in_flight_bytes")
         return self
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """Arguments for loading the model."""
+        return ModelSpec(self.weights, self.device, self.precision)
 
     @property
     def batch_limits(self) -> BatchLimits:

@@ -1,4 +1,4 @@
-"""Several images of one request, read side by side, answered together or as they are done."""
+"""Recognition of several images of one request, answered together or as a stream."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from linewise.service.api.uploads import UploadedImage
 from linewise.service.errors import InternalError, ServiceError, note_problem, request_id_of
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine
-from linewise.service.inference.pipeline import recognize
+from linewise.service.inference.pipeline import RecognitionOptions, recognize
 
 if TYPE_CHECKING:
-    from linewise.model import Decoding, Reading
+    from linewise.model import Reading
 
 log = logging.getLogger("linewise.service")
 
 
 class BatchRequest:
-    """One admitted request for several images; whoever awaits its results holds the ticket."""
+    """An admitted request for several images; the caller releases the ticket."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class BatchRequest:
         ticket: Ticket[Reading],
         items: Sequence[UploadedImage],
         options: Options,
-        decoding: Decoding | None,
+        recognition_options: RecognitionOptions,
         scope: Scope,
         started: float,
     ) -> None:
@@ -43,25 +43,26 @@ class BatchRequest:
         self._ticket = ticket
         self._items = items
         self._options = options
-        self._decoding = decoding
+        self._recognition_options = recognition_options
         self._scope = scope
         self._request_id = request_id_of(scope)
         self._started = started
         self._reader = engine.reader
 
     async def collect(self) -> BatchResponse:
-        """All outcomes, in the order of the request."""
-        results = await asyncio.gather(*(self._one(index) for index in range(len(self._items))))
-        return BatchResponse(results=results, summary=self._summary(sum(one.error is not None for one in results)))
+        """Recognise all images; outcomes are in the order of the request."""
+        results = await asyncio.gather(*(self._recognize(index) for index in range(len(self._items))))
+        failed = sum(result.error is not None for result in results)
+        return BatchResponse(results=results, summary=self._summary(failed))
 
     def stream(self, media_type: str) -> StreamingResponse:
-        """A response that sends each outcome as a line of JSON as soon as it is there, and the summary at the end."""
+        """Stream each outcome as a line of JSON when it is ready, then the summary; the stream releases the ticket."""
         return _TicketedStream(self._ticket, self._lines(), media_type=media_type)
 
     async def _lines(self) -> AsyncGenerator[str]:
         failed = 0
-        tasks = [asyncio.ensure_future(self._one(index)) for index in range(len(self._items))]
-        # The room is free when all is read, not when a slow reader has taken the last line.
+        tasks = [asyncio.ensure_future(self._recognize(index)) for index in range(len(self._items))]
+        # Capacity is free once all images are read, even if the client receives slowly.
         asyncio.gather(*tasks).add_done_callback(lambda _: self._ticket.release())
         try:
             for done in asyncio.as_completed(tasks):
@@ -73,10 +74,10 @@ class BatchRequest:
                 task.cancel()
         yield f'{{"summary":{self._summary(failed).model_dump_json()}}}\n'
 
-    async def _one(self, index: int) -> BatchItem:
+    async def _recognize(self, index: int) -> BatchItem:
         item = self._items[index]
         try:
-            result = await recognize(self._engine, self._ticket, item.read_bytes, self._options, self._decoding)
+            result = await recognize(self._engine, self._ticket, item.read_bytes, self._recognition_options)
             return responses.item(index, item.id, result, self._options)
         except ServiceError as error:
             failure = error
@@ -92,7 +93,7 @@ class BatchRequest:
 
 
 class _TicketedStream(StreamingResponse):
-    """Gives the ticket back at the end, even of a stream that was never begun because its reader had left."""
+    """A stream that releases its ticket at the end, even if the client disconnects before the first line."""
 
     def __init__(self, ticket: Ticket[Reading], lines: AsyncGenerator[str], media_type: str) -> None:
         super().__init__(lines, media_type=media_type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +13,14 @@ from starlette.responses import JSONResponse, Response
 from linewise.service.api import openapi, responses
 from linewise.service.api.batch import BatchRequest
 from linewise.service.api.cancellation import cancel_on_disconnect
-from linewise.service.api.options import Options, QueryOptions, merge, without_null
+from linewise.service.api.options import Detail, Options, QueryOptions, merge, without_null
 from linewise.service.api.schemas import BatchResponse, Health, ModelCard, ModelList, RecognizeResponse
 from linewise.service.api.uploads import parse_batch, parse_single
 from linewise.service.errors import request_id_of
 from linewise.service.formats import formats, searchable_pdf
 from linewise.service.formats.formats import Format
-from linewise.service.inference.engine import Engine, State, in_time
-from linewise.service.inference.pipeline import Outcome
+from linewise.service.inference.engine import Engine, State, within
+from linewise.service.inference.pipeline import RecognitionOptions, RecognitionResult
 from linewise.service.inference.pipeline import recognize as recognize_image
 from linewise.service.metrics import CONTENT_TYPE, Metrics
 from linewise.service.middleware.auth import charge, identify, identify_and_charge
@@ -68,43 +67,59 @@ async def recognize(
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
-    form, media_type = formats.negotiated(",".join(request.headers.getlist("accept")))
-    if form is Format.PDF:
-        searchable_pdf.check()
-    engine.check(deadline)  # who has to be refused is refused before megabytes are taken in
+    output_format, media_type = responses.negotiate(",".join(request.headers.getlist("accept")))
+    if output_format is Format.PDF:
+        searchable_pdf.check_installed()
+    engine.check(deadline)  # rejects before megabytes are received
     upload = await parse_single(request, engine.offload)
     options = merge(query, upload.options)
-    decoding = await engine.decoding(options)
+    recognition_options = await _recognition_options(engine, options, output_format)
     request.state.images = 1
+    read_bytes = upload.items[0].read_bytes
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
-        work = recognize_image(engine, ticket, upload.items[0].read_bytes, options, decoding)
+        work = recognize_image(engine, ticket, read_bytes, recognition_options)
         result = await cancel_on_disconnect(request, work)
-        if form is not Format.JSON:
-            writing = _written(engine, form, result, options, upload.items[0].read_bytes, deadline)
-            content = await cancel_on_disconnect(request, writing)
+        if output_format is not Format.JSON:
+            rendering = _render(engine, output_format, result, read_bytes, deadline)
+            content = await cancel_on_disconnect(request, rendering)
     total = time.monotonic() - started
     timing = responses.timing(result, total).model_dump()
-    spent_where = {"Server-Timing": ", ".join(f"{stage};dur={spent}" for stage, spent in timing.items())}
-    if form is not Format.JSON:
-        return Response(content, media_type=media_type, headers=spent_where)
-    response.headers.update(spent_where)
+    headers = {"Server-Timing": ", ".join(f"{stage};dur={duration}" for stage, duration in timing.items())}
+    if output_format is not Format.JSON:
+        return Response(content, media_type=media_type, headers=headers)
+    response.headers.update(headers)
     return responses.single(request_id_of(request.scope), engine.reader, result, options, total)
 
 
-async def _written(
-    engine: Engine, form: Format, result: Outcome, options: Options, read_bytes: Callable[[], bytes], deadline: float
-) -> bytes:
-    """What was read in another form than JSON; the pages of a PDF are drawn one by one, so that others get their turn.
+async def _recognition_options(engine: Engine, options: Options, output_format: Format) -> RecognitionOptions:
+    """Translate the request's options for the pipeline. Raises ``InvalidOption``, ``NotReady``."""
+    decoding = None
+    if options.decoded_otherwise:
+        decoding = await engine.decoding(
+            options.alternatives, options.charset, options.charset_exclude, options.lexicon
+        )
+    return RecognitionOptions(
+        mode=options.mode,
+        turns=options.turns,
+        decoding=decoding,
+        min_confidence=options.min_confidence,
+        with_characters=output_format is not Format.JSON or options.detail is Detail.CHARS,
+    )
 
-    Raises ``DeadlineExceeded``, and ``ImageError`` for a page that cannot be drawn again.
+
+async def _render(
+    engine: Engine, output_format: Format, result: RecognitionResult, read_bytes: Callable[[], bytes], deadline: float
+) -> bytes:
+    """Write a result in any format but JSON; other requests get their turn between the pages of a PDF.
+
+    Raises ``DeadlineExceeded``, and ``ImageError`` for a page that cannot be decoded again.
     """
-    with in_time():
-        async with asyncio.timeout(deadline - time.monotonic()):
-            steps = formats.writing(form, result, options, read_bytes, engine.image_limits)
-            content: bytes | None = None
-            while content is None:
-                content = await engine.offload(partial(next, steps))
-            return content
+    async with within(deadline):
+        steps = formats.render(output_format, result.document, read_bytes, engine.image_limits)
+        content: bytes | None = None
+        while content is None:
+            content = await engine.offload(partial(next, steps))
+        return content
 
 
 @recognition.post(
@@ -122,11 +137,11 @@ async def recognize_batch(
     engine.check(deadline)
     upload = await parse_batch(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
     options = merge(query, upload.options)
-    decoding = await engine.decoding(options)
+    recognition_options = await _recognition_options(engine, options, Format.JSON)
     request.state.images = len(upload.items)
     charge(request, len(upload.items) - 1)
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
-    run = BatchRequest(engine, ticket, upload.items, options, decoding, request.scope, started)
+    run = BatchRequest(engine, ticket, upload.items, options, recognition_options, request.scope, started)
     if openapi.NDJSON in request.headers.get("accept", ""):
         return run.stream(openapi.NDJSON)
     with ticket:

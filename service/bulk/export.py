@@ -1,4 +1,4 @@
-"""``linewise read --format``: what was read in a file, page or line, as the bytes of one file, and where that goes."""
+"""Files of ``linewise read --format``: the target of each source, and its content."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from linewise.service.bulk.sources import Failure, content
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReader, PageReading, Reading
     from linewise.service.documents.image import ImageLimits, UprightImage
-    from linewise.service.inference.engine import LineReader
-    from linewise.service.inference.pipeline import Outcome
+    from linewise.service.documents.layout import Document
+    from linewise.service.inference.loading import LineReader
 
 Form = Literal["json", "text", "hocr", "alto", "pdf"]
 SUFFIXES: dict[Form, str] = {"json": ".json", "text": ".txt", "hocr": ".hocr", "alto": ".xml", "pdf": ".pdf"}
 
 
 class ExportError(Exception):
-    """The files cannot be written as asked; the message is one line that says why."""
+    """The targets are unusable; the message is one line with the reason."""
 
 
 def targets(sources: Sequence[str], form: Form, output: Path | None) -> list[Path | None]:
-    """Where each source goes: to its own file in the folder ``output``, or the only one to the file of that name.
+    """Return the target of each source: a file in the folder ``output``, or the file ``output`` of a single source.
 
-    A name without a suffix is a folder's. None stands for standard output. Raises ``ExportError``.
+    A name without a suffix is a folder. None stands for standard output. Raises ``ExportError``.
     """
     count = len(sources)
     if output is None:
@@ -36,23 +36,23 @@ def targets(sources: Sequence[str], form: Form, output: Path | None) -> list[Pat
     if output.suffix and not output.is_dir():
         if count > 1:
             raise ExportError(f"--output {output} names one file, and there are {count} images: name a folder")
-        found = [output]
+        paths = [output]
     else:
         if output.is_file():
             raise ExportError(f"--output {output} is a file; name a folder, or a file that ends in {SUFFIXES[form]}")
-        found = [output / f"{'stdin' if source == '-' else Path(source).stem}{SUFFIXES[form]}" for source in sources]
+        paths = [output / f"{'stdin' if source == '-' else Path(source).stem}{SUFFIXES[form]}" for source in sources]
     inputs = {Path(source).resolve() for source in sources}
-    taken: dict[Path, str] = {}
-    for source, target in zip(sources, found, strict=True):
-        if target.resolve() in inputs:
-            raise ExportError(f"{target} is one of the images and would be lost: name another --output")
-        if target in taken:
-            raise ExportError(f"{taken[target]} and {source} would both become {target}: write them to two folders")
-        taken[target] = source
-    return list(found)
+    source_of: dict[Path, str] = {}
+    for source, path in zip(sources, paths, strict=True):
+        if path.resolve() in inputs:
+            raise ExportError(f"{path} is one of the images and would be lost: name another --output")
+        if path in source_of:
+            raise ExportError(f"{source_of[path]} and {source} would both become {path}: write them to two folders")
+        source_of[path] = source
+    return list(paths)
 
 
-def written(
+def render_source(
     source: str,
     form: Form,
     reader: LineReader,
@@ -61,18 +61,17 @@ def written(
     decoding: Decoding | None = None,
     alternatives: int = 0,
 ) -> bytes | Failure:
-    """What is read in a source, as pages where ``pages`` is given; a document of which a page is broken fails whole."""
-    from linewise.service.api.options import Options
+    """Read a source, as pages if ``pages`` is given, and return its file; one broken page fails the whole document."""
     from linewise.service.errors import ServiceError
-    from linewise.service.formats.formats import Format, writing
+    from linewise.service.formats.formats import Format, render
 
     try:
         data = content(source)
-        outcome = _read(data, reader, pages, limits, decoding)
+        document = _read(data, reader, pages, limits, decoding)
         if form == "json":
-            return _as_json(source, outcome, alternatives).encode()
-        steps = writing(Format(form), outcome, Options(), lambda: data, limits)
-        return next(done for done in steps if done is not None)
+            return _as_json(source, document, alternatives).encode()
+        steps = render(Format(form), document, lambda: data, limits)
+        return next(step for step in steps if step is not None)
     except ServiceError as error:
         return Failure(source, error.detail)
     except OSError as error:
@@ -81,69 +80,47 @@ def written(
 
 def _read(
     data: bytes, reader: LineReader, pages: PageReader | None, limits: ImageLimits, decoding: Decoding | None
-) -> Outcome:
+) -> Document:
+    from linewise.service.documents.assembly import page_from_line, page_from_lines
     from linewise.service.documents.image import decode
+    from linewise.service.documents.layout import Document
     from linewise.service.documents.multipage import decode_page, page_count
-    from linewise.service.inference.engine import Recognition
-    from linewise.service.inference.pipeline import DocumentRecognition, PageRecognition
 
     if pages is None:
         image = decode(data, limits)
         reading = reader.read([image.pixels], [decoding])[0]
-        return Recognition(image, reading.turn, reading, 0.0, 0.0, 0.0)
-    found = []
+        return Document((page_from_line(image, reading.turn, reading),))
+    document_pages = []
     for number in range(page_count(data, limits.max_pages)):
         image = decode_page(data, number, limits)
-        page = pages.read(image.pixels)
-        found.append(PageRecognition(image.sized(), page.turn, page, 0.0, 0.0, 0.0))
-    return found[0] if len(found) == 1 else DocumentRecognition(tuple(found))
+        page_reading = pages.read(image.pixels)
+        document_pages.append(page_from_lines(image, page_reading.turn, page_reading))
+    return Document(tuple(document_pages))
 
 
-def _as_json(source: str, outcome: Outcome, alternatives: int) -> str:
-    from linewise.service.inference.engine import Recognition
-    from linewise.service.inference.pipeline import PageRecognition
+def _as_json(source: str, document: Document, alternatives: int) -> str:
+    from linewise.service.formats.json_document import line_record, page_record
 
-    if isinstance(outcome, Recognition):
-        return line_as_json(source, outcome.image, outcome.reading, alternatives) + "\n"
-    parts = (outcome,) if isinstance(outcome, PageRecognition) else outcome.pages
-    return "".join(page_as_json(source, i, part.image, part.page) + "\n" for i, part in enumerate(parts, start=1))
+    if document.pages[0].mode == "line":
+        records = [line_record(source, document.pages[0], with_alternatives=alternatives > 0)]
+    else:
+        records = [page_record(source, number, page) for number, page in enumerate(document.pages, start=1)]
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def line_as_json(source: str, image: UprightImage, reading: Reading, alternatives: int) -> str:
-    """A picture of one line as a JSON object, without a line break."""
-    told: dict[str, object] = {
-        "image": source,
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "confidence_min": round(reading.confidence_min, 4),
-        "width": image.width,
-        "height": image.height,
-    }
-    if alternatives:
-        told["alternatives"] = [
-            {"text": one.text, "confidence": round(one.confidence, 4)} for one in reading.alternatives
-        ]
-    return json.dumps(told, ensure_ascii=False)
+    """Return the JSON object of an image of one line, without a line break."""
+    from linewise.service.documents.assembly import page_from_line
+    from linewise.service.formats.json_document import line_record
+
+    page = page_from_line(image, reading.turn, reading, with_characters=False)
+    return json.dumps(line_record(source, page, with_alternatives=alternatives > 0), ensure_ascii=False)
 
 
 def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
-    """Page ``number``, from 1, as a JSON object, without a line break."""
-    told = {
-        "image": source,
-        "page": number,
-        "text": reading.text,
-        "width": image.width,
-        "height": image.height,
-        "turn": reading.turn,
-        "lines": [
-            {
-                "text": line.reading.text,
-                "confidence": round(line.reading.confidence, 4),
-                "confidence_min": round(line.reading.confidence_min, 4),
-                "polygon": [[round(float(side) * image.scale, 1) for side in corner] for corner in line.quad],
-                "row": line.row,
-            }
-            for line in reading.lines
-        ],
-    }
-    return json.dumps(told, ensure_ascii=False)
+    """Return the JSON object of page ``number``, from 1, without a line break."""
+    from linewise.service.documents.assembly import page_from_lines
+    from linewise.service.formats.json_document import page_record
+
+    page = page_from_lines(image, reading.turn, reading, with_characters=False)
+    return json.dumps(page_record(source, number, page), ensure_ascii=False)

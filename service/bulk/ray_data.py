@@ -19,9 +19,9 @@ import ray
 import ray.data
 from ray.exceptions import RayError, RayTaskError
 
-from linewise.service.app import load_reader
 from linewise.service.bulk.parquet import columns_of, entries_of, is_table, table_of
 from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Entry, Row, read_rows
+from linewise.service.inference.loading import load_reader
 from linewise.service.settings import Replicas, Settings
 
 TASK_SIZE_IMAGES = 4 * BATCH_SIZE_IMAGES  # of files; all of them are read again after a reader crashes
@@ -50,7 +50,7 @@ class ImageReader:
     def __init__(self, spec: ReaderSpec, done: list[ray.ObjectRef[frozenset[str]]]) -> None:
         # Set before torch is imported: each thread reads on one core, whereas Ray sets all cores of the actor.
         os.environ["OMP_NUM_THREADS"] = "1"
-        self._reader = load_reader(spec.settings)
+        self._reader = load_reader(spec.settings.model_spec)
         self._decoding = self._reader.decoding(*spec.decoding)
         self._threads = spec.threads if str(self._reader.device) == "cpu" else 1
         self._spec, self._done = spec, ray.get(done[0])

@@ -18,7 +18,7 @@ from linewise.service.bulk.sources import Failure, open_source
 if TYPE_CHECKING:
     from linewise.model import Decoding
     from linewise.service.documents.image import ImageLimits, UprightImage
-    from linewise.service.inference.engine import LineReader
+    from linewise.service.inference.loading import LineReader
 
 BATCH_SIZE_IMAGES = 64  # decoded and read at once: full network batches of most widths in a few megabytes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from linewise.service.inference.engine import LineReader, PageFinder
+    from linewise.service.inference.loading import LineReader, PageFinder
     from linewise.service.settings import Replicas, Settings
 
 EngineName = Literal["embedded", "ray"]
@@ -66,10 +66,10 @@ def replicas_from_environment() -> Replicas:
 def open_reader(settings: Settings) -> LineReader:
     """Load the recogniser; exit with 1 if the checkpoint or the precision cannot be used."""
     from linewise.model import CheckpointError
-    from linewise.service.app import load_reader
+    from linewise.service.inference.loading import load_reader
 
     try:
-        return load_reader(settings)
+        return load_reader(settings.model_spec)
     except (CheckpointError, ValueError) as error:
         fail(str(error), 1)
 
@@ -77,10 +77,10 @@ def open_reader(settings: Settings) -> LineReader:
 def open_page_finder(reader: LineReader) -> PageFinder | None:
     """Load the line detector for a recogniser; exit with 1 if the checkpoint cannot be used."""
     from linewise.model import CheckpointError
-    from linewise.service import app
+    from linewise.service.inference.loading import load_page_finder
 
     try:
-        return app.open_page_finder(reader)
+        return load_page_finder(reader)
     except CheckpointError as error:
         fail(str(error), 1)
 

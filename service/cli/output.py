@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linewise.service.bulk.export import Form, line_as_json, page_as_json, written
+from linewise.service.bulk.export import Form, line_as_json, page_as_json, render_source
 from linewise.service.bulk.sources import Failure, document_length, document_pages, open_source
 from linewise.service.cli.common import fail, print_error, progress_bar, replicas_from_environment, require_packages
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from linewise.service.bulk.ray_data import DecodingArguments
     from linewise.service.bulk.writer import Row
     from linewise.service.documents.image import ImageLimits, UprightImage
-    from linewise.service.inference.engine import LineReader
+    from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
 
 PRINT_BATCH_SIZE_IMAGES = 16  # fills a batch of the network; larger ones only delay the first line
@@ -139,7 +139,7 @@ def write_documents(
     failures = 0
     with progress_bar(len(documents)) as advance:
         for source, path in documents.items():
-            content = written(source, form, reader, pages, limits, decoding, alternatives)
+            content = render_source(source, form, reader, pages, limits, decoding, alternatives)
             advance()
             if isinstance(content, Failure):
                 failures += 1

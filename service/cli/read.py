@@ -27,7 +27,7 @@ from linewise.service.cli.output import print_lines, print_pages, write_document
 if TYPE_CHECKING:
     from linewise.model import PageReader
     from linewise.service.bulk.ray_data import DecodingArguments
-    from linewise.service.inference.engine import LineReader
+    from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
 
 ImagesArgument = Annotated[
@@ -174,7 +174,7 @@ def make_plan(images: list[str], options: ReadOptions) -> ReadPlan:
 def _documents(sources: list[str], options: ReadOptions) -> dict[str, Path | None] | None:
     """Map each source to its output file; None if the texts are printed or added as rows."""
     from linewise.service.errors import NotAcceptable
-    from linewise.service.formats.searchable_pdf import check
+    from linewise.service.formats.searchable_pdf import check_installed
 
     form = options.form
     if form is None or (options.output is None and form in ("json", "text")):
@@ -183,7 +183,7 @@ def _documents(sources: list[str], options: ReadOptions) -> dict[str, Path | Non
     try:
         paths = targets(sources, form, options.output)
         if form == "pdf":
-            check()
+            check_installed()
     except ExportError as error:
         fail(str(error), 2)
     except NotAcceptable as error:

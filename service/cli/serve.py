@@ -62,14 +62,14 @@ def _serve_embedded(settings: Settings) -> None:
 
     threads = settings.batch_limits.threads
     share_cores(threads)
-    with ModelProcess(settings, threads + granted_cores()) as model:
+    with ModelProcess(settings.model_spec, threads + granted_cores()) as model:
         # The model process loads the weights while this process imports the web framework.
         from linewise.service.app import create_app
         from linewise.service.server import run
 
         _wait_until_loaded(model)
         app = create_app(settings, model, model.pages)
-        model.when_lost(app.state.engine.lost)
+        model.on_lost(app.state.engine.handle_model_loss)
         code = run(app, settings)
     if code:
         raise typer.Exit(code)

@@ -1,1 +1,1 @@
-"""From uploaded bytes to upright pictures: image files, multi-page files, PDF. Knows neither HTTP nor models."""
+"""Uploaded bytes to upright images, and the document model of recognised text. Imports neither HTTP nor torch."""

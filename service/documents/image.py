@@ -1,13 +1,13 @@
-"""Untrusted bytes to an upright picture of 8 bits.
+"""Decoding of untrusted image files to upright 8-bit images.
 
-Pillow decodes, and only the formats listed here; the header's size is judged before a single pixel is unpacked.
+Pillow decodes the formats listed here and no others. The size in the header is checked before any pixel is decoded.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +27,20 @@ from linewise.service.errors import (
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-MIN_SIDE = 3  # px: no letter is thinner than a stroke with a gap on each side
+MIN_SIDE_PX = 3  # a stroke with a gap on each side
 
-# The recogniser scales a line to a few dozen pixels of height. A picture whose shorter side stays at 256 px has several
-# times what it can use, and a 50-megapixel photo then waits for its turn as less than a megabyte.
-ENOUGH_SIDE = 256
+# Shorter side down to which an image of a line is reduced. The recogniser scales a line to a few dozen pixels of
+# height, so 256 loses nothing, and a queued 50-megapixel photo takes less than a megabyte.
+LINE_IMAGE_SIDE_PX = 256
 
-# Of a page, whose lines are many times smaller: its finder works at half of this, and the lines are cut from all of it.
-PAGE_SIDE = 2304
+# The same for a page: lines are detected at half of this size, and cut from the full size.
+PAGE_IMAGE_SIDE_PX = 2304
 
-# Spread of the brightness of visible pixels, 0..255, above which the picture is in its colours; below, the visible part
-# is plain ink and the picture is in the alpha channel.
-INK_SPREAD = 40.0
+# Standard deviation of the brightness of visible pixels, 0 to 255. Above it, an image with alpha carries its content in
+# the colours; below it, the visible part is uniform ink and the content is in the alpha channel.
+UNIFORM_INK_MAX_DEVIATION = 40.0
 
-BAND = 64  # rows of a 16-bit picture that are scaled at once
+BAND_ROWS = 64  # rows of a 16-bit image that are scaled at once
 
 _SIGNATURES = (
     b"\x89PNG\r\n\x1a\n",
@@ -52,7 +52,8 @@ _SIGNATURES = (
     b"MM\x00\x2b",
 )
 
-# EXIF orientation -> what makes it upright, and the clockwise turn in it (mirrored ones turn after the mirror).
+# EXIF orientation -> transposition that makes the image upright, and the clockwise rotation in it in degrees (after the
+# reflection, if there is one).
 _UPRIGHT = {
     2: (Transpose.FLIP_LEFT_RIGHT, 0),
     3: (Transpose.ROTATE_180, 180),
@@ -66,9 +67,9 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may measure: pixels in all, the longer side in pixels, longer over shorter side.
+    """Limits on one image: total pixels, longer side in pixels, ratio of longer to shorter side.
 
-    A document may have ``max_pages`` of such images.
+    ``max_pages`` limits the pages of a document, each of which is such an image.
     """
 
     max_pixels: int
@@ -79,11 +80,11 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class UprightImage:
-    """A decoded picture, turned as its EXIF says.
+    """A decoded image, upright according to its EXIF orientation.
 
-    ``pixels`` is uint8, (H, W) grey or (H, W, 3) RGB, possibly smaller than the picture: ``width`` and ``height`` are
-    those of the upright original, and ``scale`` is original over decoded size. ``orientation_applied`` is the
-    clockwise turn in degrees that was made.
+    ``pixels`` is uint8, ``(H, W)`` grey or ``(H, W, 3)`` RGB, possibly reduced in size. ``width`` and ``height`` are
+    those of the upright original; ``scale`` is the ratio of original to decoded size. ``orientation_applied`` is the
+    clockwise rotation in degrees that was applied.
     """
 
     pixels: Pixels
@@ -93,23 +94,18 @@ class UprightImage:
     orientation_applied: int
     scale: float
 
-    def sized(self) -> UprightImage:
-        """The same without its pixels, for answers that wait for others."""
-        return replace(self, pixels=np.empty((0, 0), np.uint8))
 
+def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, frame: int | None = None) -> UprightImage:
+    """Decode an untrusted image file; an image whose shorter side is at least twice ``side`` pixels is reduced.
 
-def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int | None = None) -> UprightImage:
-    """Decode one image that nobody vouches for; a shorter side of twice ``side`` pixels or more is made smaller.
-
-    With ``frame``, from 0, that one of several is meant; without, there may be one only.
-
-    Raises a subclass of ``ImageError`` for anything but one readable picture, and ``EmptyFile`` for no bytes.
+    ``frame`` selects a frame of a TIFF, from 0; without it, several frames are an error. Raises a subclass of
+    ``ImageError`` for anything but one readable image, and ``EmptyFile`` for no bytes.
     """
     if not data:
         raise EmptyFile("The image has no bytes.")
     if data.startswith(b"%PDF-"):
         raise UnsupportedImage("A PDF is read with mode=page or mode=auto.")
-    if not is_picture(data):
+    if not has_image_signature(data):
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -126,13 +122,18 @@ def decode(data: bytes, limits: ImageLimits, side: int = ENOUGH_SIDE, frame: int
         raise ImageTooLarge(f"The image has more than {limits.max_pixels} pixels.") from None
     except UnidentifiedImageError:
         raise Undecodable("The header of the image is corrupt.") from None
-    except Exception as error:  # Pillow's plugins raise nearly every type there is on hostile bytes
+    except Exception as error:  # on malformed bytes, Pillow's plugins raise almost any type
         raise Undecodable("The image is corrupt or cut short.") from error
 
 
+def rotated(pixels: Pixels, turn: int) -> Pixels:
+    """Rotate an image clockwise by a multiple of 90 degrees."""
+    return np.ascontiguousarray(np.rot90(pixels, -turn // 90)) if turn else pixels
+
+
 def measure(data: bytes) -> int:
-    """Pixels that the header of an image claims; 0 when it cannot be read, which ``decode`` will print_error about."""
-    if not is_picture(data):
+    """Return the number of pixels in an image's header; 0 if it is unreadable, which ``decode`` reports."""
+    if not has_image_signature(data):
         return 0
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -141,16 +142,13 @@ def measure(data: bytes) -> int:
         return 0
 
 
-def is_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a format that is read."""
+def has_image_signature(data: bytes) -> bool:
+    """Return whether the first bytes are the signature of a supported format."""
     return data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
-def plain_jpeg(data: bytes) -> bool:
-    """Whether the bytes, which ``decode`` has taken, are a JPEG in grey or RGB that is shown by its pixels alone.
-
-    One with an orientation or a colour profile, which is untrusted as well, is none.
-    """
+def is_plain_jpeg(data: bytes) -> bool:
+    """Return whether a file that ``decode`` accepts is a grey or RGB JPEG without orientation and colour profile."""
     if not data.startswith(b"\xff\xd8\xff"):
         return False
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -161,8 +159,8 @@ def plain_jpeg(data: bytes) -> bool:
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     width, height = size
     shorter, longer = min(size), max(size)
-    if shorter < MIN_SIDE:
-        raise ImageTooSmall(f"The image is {width} x {height} pixels; each side needs at least {MIN_SIDE}.")
+    if shorter < MIN_SIDE_PX:
+        raise ImageTooSmall(f"The image is {width} x {height} pixels; each side needs at least {MIN_SIDE_PX}.")
     if width * height > limits.max_pixels:
         raise ImageTooLarge(f"The image has {width} x {height} pixels; the limit is {limits.max_pixels} in all.")
     if longer > limits.max_side:
@@ -174,11 +172,11 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
 
 
 def _check_frames(image: Image.Image) -> None:
-    # Phones append previews and depth maps to a JPEG ("MPO"): its first picture is the photo, so that is no animation.
+    # MPO is a JPEG with appended previews or depth maps, as phones write it; the first frame is the photo.
     if image.format == "MPO":
         return
     try:
-        image.seek(1)  # one step, where n_frames would walk through a TIFF's whole chain of pages
+        image.seek(1)  # n_frames would walk through all pages of a TIFF
     except EOFError:
         image.seek(0)
         return
@@ -188,63 +186,63 @@ def _check_frames(image: Image.Image) -> None:
 def _decode_open(image: Image.Image, side: int) -> UprightImage:
     width, height = image.size
     file_format = "JPEG" if image.format == "MPO" else str(image.format)
-    turned = _UPRIGHT.get(_orientation(image), (None, 0))[1]
+    rotation = _UPRIGHT.get(_orientation(image), (None, 0))[1]
     divisor = max(1, min(width, height) // side)
     if divisor > 1:
-        # libjpeg leaves out detail while decoding; other formats ignore this
+        # libjpeg reduces while decoding; other formats ignore this
         image.draft(None, (math.ceil(width / divisor), math.ceil(height / divisor)))
     image.load()
-    picture = _eight_bit(image)
-    if (divisor := min(picture.size) // side) > 1:
-        picture = picture.reduce(divisor)
-    pixels = np.asarray(picture)
-    if picture.mode == "RGBA":
+    converted = _to_eight_bits(image)
+    if (divisor := min(converted.size) // side) > 1:
+        converted = converted.reduce(divisor)
+    pixels = np.asarray(converted)
+    if converted.mode == "RGBA":
         pixels = _composite(pixels)
-    # Pillow turns a TIFF by itself while loading it, size included, and then reports no orientation any more.
+    # Pillow transposes a TIFF while loading it, including its size, and then reports no orientation.
     remaining = _orientation(image)
     if remaining in _UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[remaining][0]))
     if remaining >= 5:
         width, height = height, width
-    return UprightImage(np.ascontiguousarray(pixels), width, height, file_format, turned, width / pixels.shape[1])
+    return UprightImage(np.ascontiguousarray(pixels), width, height, file_format, rotation, width / pixels.shape[1])
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1..8; 1 for missing, unknown and broken metadata."""
+    """EXIF orientation, 1 to 8; 1 for missing, unknown or malformed metadata."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # garbage metadata must not cost the picture
+    except Exception:  # malformed metadata must not fail the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to L, RGB or RGBA."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to L, RGB or RGBA."""
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_stretch(np.asarray(image)))
+        return Image.fromarray(_scale_to_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _stretch(values: npt.NDArray[np.generic]) -> Pixels:
-    """Grey of 12, 16 or 32 bits or floating point to 8 bits by the range that it uses."""
+def _scale_to_eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
+    """Scale grey values of 12, 16 or 32 bits or floating point to 8 bits by their range."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     grey = np.full(values.shape, 255, np.uint8)
     if high > low:
-        for band in range(0, len(values), BAND):  # a float copy of the whole would be four times the picture
-            rows = values[band : band + BAND].astype(np.float64)
-            grey[band : band + BAND] = np.rint((rows - low) * (255.0 / (high - low)))
+        for band in range(0, len(values), BAND_ROWS):  # a float copy of the whole takes four times the memory
+            rows = values[band : band + BAND_ROWS].astype(np.float64)
+            grey[band : band + BAND_ROWS] = np.rint((rows - low) * (255.0 / (high - low)))
     return grey
 
 
 def _composite(rgba: Pixels) -> Pixels:
-    """Lay a picture with alpha on the ground, black or white, that keeps it readable.
+    """Composite an RGBA image ``(H, W, 4)`` onto black or white, whichever keeps it readable.
 
-    Plain ink goes on the opposite of its own brightness; a picture with light and dark in it, such as a label with
-    round corners, goes on the ground that is nearest to it, so that its edge does not turn into a stroke.
+    Uniform ink gets the background opposite to its brightness. An image with light and dark parts, such as a label with
+    rounded corners, gets the background closest to it, so that its edge does not become a stroke.
     """
     colour = rgba[..., :3].astype(np.float32)
     alpha = rgba[..., 3:].astype(np.float32) / 255.0
@@ -252,10 +250,10 @@ def _composite(rgba: Pixels) -> Pixels:
     visible = float(weight.sum())
     if visible == 0.0:
         return np.full((*rgba.shape[:2], 3), 255, np.uint8)
-    light = colour @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
-    mean = float((light * weight).sum()) / visible
-    spread = math.sqrt(float((np.square(light - mean) * weight).sum()) / visible)
-    bright = mean >= 127.5
-    ground = 255.0 if bright == (spread > INK_SPREAD) else 0.0
-    composed: Pixels = np.rint(colour * alpha + ground * (1.0 - alpha)).astype(np.uint8)
+    luma = colour @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    mean = float((luma * weight).sum()) / visible
+    deviation = math.sqrt(float((np.square(luma - mean) * weight).sum()) / visible)
+    is_bright = mean >= 127.5
+    background = 255.0 if is_bright == (deviation > UNIFORM_INK_MAX_DEVIATION) else 0.0
+    composed: Pixels = np.rint(colour * alpha + background * (1.0 - alpha)).astype(np.uint8)
     return composed

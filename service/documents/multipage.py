@@ -1,6 +1,6 @@
-"""Files with several pages - PDF and multi-page TIFF - to one upright picture after the other.
+"""Decoding of multi-page files, PDF and TIFF, one page at a time.
 
-PDF needs the extra ``pdf``: PDFium draws its pages, the way Chrome does, and like there in a process of its own.
+PDF needs the extra ``pdf``: PDFium renders its pages in a process of its own, as in Chrome.
 """
 
 from __future__ import annotations
@@ -15,41 +15,48 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from linewise.service.documents.image import MIN_SIDE, PAGE_SIDE, ImageLimits, UprightImage, decode, is_picture
+from linewise.service.documents.image import (
+    MIN_SIDE_PX,
+    PAGE_IMAGE_SIDE_PX,
+    ImageLimits,
+    UprightImage,
+    decode,
+    has_image_signature,
+)
 from linewise.service.errors import ImageTooLarge, ImageTooSmall, Undecodable, UnsupportedImage
 
-DPI = 200  # at which PDFium draws: small print is 20 pixels high
-POINTS = 72  # in an inch, the unit of a PDF's sizes
+RENDER_DPI = 200  # small print is 20 pixels high
+POINTS_PER_INCH = 72  # unit of PDF coordinates
 
-# What one page may cost, far above what an honest one does; whoever sends more is told that it cannot be drawn.
-MEMORY = 2**29  # bytes, beside those of the picture: five times the pixels of a colour scan at 600 dpi
-SECONDS = 10  # of the processor
-PATIENCE = 60  # seconds altogether, on a machine that has other things to do
+# Limits for one page, far above the cost of a normal one; a page that exceeds them is reported as undecodable.
+MEMORY_LIMIT_BYTES = 2**29  # in addition to the pixels: five times a colour scan of A4 at 600 dpi
+CPU_LIMIT_S = 10
+WALL_LIMIT_S = 60  # on a busy machine
 
-_PDFIUM = Path(__file__).with_name("pdf_worker.py")
+_WORKER = Path(__file__).with_name("pdf_worker.py")
 
 
 def is_pdf(data: bytes) -> bool:
-    """Whether the bytes are those of a PDF, before which other programs may have written a little.
+    """Return whether the bytes are a PDF, whose header may follow a few other bytes.
 
-    A picture that speaks of PDF in its metadata is none.
+    An image that mentions PDF in its metadata is not one.
     """
-    return not is_picture(data) and b"%PDF-" in data[:1024]
+    return not has_image_signature(data) and b"%PDF-" in data[:1024]
 
 
 def page_count(data: bytes, limit: int) -> int:
-    """How many pages there are: 1 for any picture that is no multi-page TIFF.
+    """Count the pages of a file; 1 for any image that is not a multi-page TIFF.
 
-    Raises ``ImageTooLarge`` for more than ``limit``, ``UnsupportedImage`` for a PDF without the extra,
-    ``Undecodable`` for one that is broken or locked.
+    Raises ``ImageTooLarge`` for more than ``limit``, ``UnsupportedImage`` for a PDF without the extra, ``Undecodable``
+    for a PDF that is corrupt or encrypted.
     """
     if is_pdf(data):
         try:
-            count = _pdfium(data, 0, "count")[0]["pages"]
-        except _NoAnswer:
+            count = _run_pdf_worker(data, 0, "count")[0]["pages"]
+        except _PdfWorkerFailed:
             raise Undecodable("The PDF is corrupt, cut short or locked with a password.") from None
     else:
-        count = _frames(data, limit)
+        count = _count_frames(data, limit)
     if count > limit:
         raise ImageTooLarge(f"The document has more than {limit} pages; send it in parts.")
     if count == 0:
@@ -58,63 +65,66 @@ def page_count(data: bytes, limit: int) -> int:
 
 
 def decode_page(data: bytes, number: int, limits: ImageLimits) -> UprightImage:
-    """Page ``number``, from 0, as ``images.decode`` gives a picture; raises what that does, and as ``page_count``."""
+    """Decode page ``number``, from 0; raises what ``image.decode`` and ``page_count`` do."""
     if not is_pdf(data):
-        return decode(data, limits, PAGE_SIDE, frame=number)
-    task = ("draw", number, DPI / POINTS, limits.max_pixels, limits.max_side)
+        return decode(data, limits, PAGE_IMAGE_SIDE_PX, frame=number)
+    task = ("draw", number, RENDER_DPI / POINTS_PER_INCH, limits.max_pixels, limits.max_side)
     try:
-        head, drawn = _pdfium(data, 4 * limits.max_pixels, *task)
-    except _NoAnswer:
-        raise Undecodable(f"Page {number + 1} of the PDF is corrupt, or takes too long or too much to draw.") from None
-    width, height = head["width"], head["height"]
-    if "stride" not in head:
-        raise ImageTooLarge(f"Page {number + 1} has {width} x {height} pixels at {DPI} dpi; too many.")
-    if min(width, height) < MIN_SIDE:
-        raise ImageTooSmall(f"Page {number + 1} is {width} x {height} pixels at {DPI} dpi.")
-    rows = np.frombuffer(drawn, np.uint8).reshape(height, head["stride"])
-    pixels = np.array(rows[:, : width * head["channels"]].reshape(height, width, head["channels"])[:, :, :3])
-    if (pixels == pixels[:, :, :1]).all():  # black on white, mostly
+        header, rendered = _run_pdf_worker(data, 4 * limits.max_pixels, *task)
+    except _PdfWorkerFailed:
+        raise Undecodable(
+            f"Page {number + 1} of the PDF is corrupt, or takes too much time or memory to render."
+        ) from None
+    width, height = header["width"], header["height"]
+    if "stride" not in header:
+        raise ImageTooLarge(f"Page {number + 1} has {width} x {height} pixels at {RENDER_DPI} dpi; too many.")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageTooSmall(f"Page {number + 1} is {width} x {height} pixels at {RENDER_DPI} dpi.")
+    rows = np.frombuffer(rendered, np.uint8).reshape(height, header["stride"])
+    pixels = np.array(rows[:, : width * header["channels"]].reshape(height, width, header["channels"])[:, :, :3])
+    if (pixels == pixels[:, :, :1]).all():  # the common case: black on white
         pixels = pixels[:, :, 0]
-    divisor = max(1, min(height, width) // PAGE_SIDE)
+    divisor = max(1, min(height, width) // PAGE_IMAGE_SIDE_PX)
     if divisor > 1:
         pixels = np.asarray(Image.fromarray(pixels).reduce(divisor))
     return UprightImage(np.ascontiguousarray(pixels), width, height, "PDF", 0, width / pixels.shape[1])
 
 
-class _NoAnswer(Exception):
-    """PDFium failed, or was stopped because it wanted too much."""
+class _PdfWorkerFailed(Exception):
+    """PDFium failed or exceeded a limit."""
 
 
-def _pdfium(data: bytes, memory: int, task: str, *arguments: float) -> tuple[dict[str, int], memoryview]:
-    """The answer of ``pdfium.py`` to a task: its line of JSON, and the bytes behind it.
+def _run_pdf_worker(data: bytes, memory: int, task: str, *arguments: float) -> tuple[dict[str, int], memoryview]:
+    """Run a task of ``pdf_worker.py``; return its line of JSON and the bytes after it.
 
-    ``memory`` is how many bytes it may use beside ``MEMORY``. Raises ``_NoAnswer``, and ``UnsupportedImage`` without
-    the extra.
+    ``memory`` is the number of bytes it may use in addition to ``MEMORY_LIMIT_BYTES``. Raises ``_PdfWorkerFailed``, and
+    ``UnsupportedImage`` without the extra.
     """
     if find_spec("pypdfium2") is None:
-        raise UnsupportedImage("PDF is read where the extra is installed: pip install 'linewise[pdf]'.")
-    # -P: the modules beside it are ours, not those that it imports. In a session of its own a Ctrl+C, after which
-    # what was admitted is finished, does not reach it.
-    command = [sys.executable, "-P", _PDFIUM, task, MEMORY + memory, SECONDS, *arguments]
+        raise UnsupportedImage("PDF input needs an optional dependency: pip install 'linewise[pdf]'.")
+    # -P keeps this folder off the module path. In a session of its own, the worker does not receive Ctrl+C, after which
+    # the service still finishes admitted requests.
+    command = [sys.executable, "-P", _WORKER, task, MEMORY_LIMIT_BYTES + memory, CPU_LIMIT_S, *arguments]
     try:
-        result = subprocess.run(  # noqa: S603 - a program of ours; what a client sends is on its standard input only
-            [str(word) for word in command],
+        result = subprocess.run(  # noqa: S603 - our own program; client data is on its standard input only
+            [str(argument) for argument in command],
+            check=False,
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            timeout=PATIENCE,
+            timeout=WALL_LIMIT_S,
         )
     except subprocess.TimeoutExpired:
-        raise _NoAnswer from None
+        raise _PdfWorkerFailed from None
     if result.returncode != 0:
-        raise _NoAnswer
+        raise _PdfWorkerFailed
     line = result.stdout.index(b"\n")
     return json.loads(result.stdout[:line]), memoryview(result.stdout)[line + 1 :]
 
 
-def _frames(data: bytes, limit: int) -> int:
-    """Pages of a TIFF, counted to one above the limit: a chain of them may run in circles."""
+def _count_frames(data: bytes, limit: int) -> int:
+    """Count the pages of a TIFF, up to ``limit`` + 1, since its chain of pages may be circular."""
     if not data.startswith((b"II", b"MM")):
         return 1
     try:
@@ -125,5 +135,5 @@ def _frames(data: bytes, limit: int) -> int:
                 except EOFError:
                     return count
             return limit + 1
-    except Exception:  # broken: decoding it will say how
+    except Exception:  # decoding reports the error
         return 1

@@ -1,15 +1,14 @@
-"""The program that ``documents`` opens PDF with: a file on standard input, an answer on standard output, and the end.
+"""Program that opens one PDF with PDFium, under limits that the operating system enforces.
 
-In a PDF of two kilobytes each further level of drawings in drawings takes PDFium ten times the time and memory of the
-one before, and we found nothing in the library that stops it. So it runs in a process of its own, with bounds that the
-system keeps. It is started as a file, and imports nothing of ours.
+In a PDF of two kilobytes, each level of nested drawings multiplies the time and memory of PDFium by ten, and the
+library has no limit of its own. The program is started as a file and imports nothing of this package.
 
-    pdfium.py count BYTES SECONDS
-    pdfium.py draw BYTES SECONDS PAGE SCALE MAX_PIXELS MAX_SIDE
+    pdf_worker.py count BYTES SECONDS
+    pdf_worker.py draw BYTES SECONDS PAGE SCALE MAX_PIXELS MAX_SIDE
 
-``BYTES`` of memory and ``SECONDS`` of the processor are all it may use. A line of JSON comes out: the ``pages``; or
-``width`` and ``height`` of a page at ``SCALE`` pixels a point and, when those are within the limits, ``stride`` and
-``channels`` of the pixels in RGB order that follow the line. Exits with anything but 0 when there is no answer.
+The PDF is on standard input. ``BYTES`` limits the memory and ``SECONDS`` the CPU time. Standard output has one line
+of JSON: ``pages``; or ``width`` and ``height`` of a page at ``SCALE`` pixels per point and, if those are within the
+limits, ``stride`` and ``channels`` of the pixels in RGB order that follow the line. The exit code is 0 only on success.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from typing import Any
 
 
 def count(document: Any) -> None:
-    """Say how many pages there are."""
+    """Print the number of pages."""
     print(json.dumps({"pages": len(document)}))
 
 
 def draw(document: Any, number: str, scale: str, max_pixels: str, max_side: str) -> None:
-    """Say how large a page is, and draw it unless it is too large."""
+    """Print the size of a page, and its pixels unless they exceed the limits."""
     page = document[int(number)]
     width, height = (math.ceil(points * float(scale)) for points in page.get_size())
     if width * height > int(max_pixels) or max(width, height) > int(max_side):
         print(json.dumps({"width": width, "height": height}))
         return
-    drawn = page.render(scale=float(scale), rev_byteorder=True)
-    layout = {"stride": drawn.stride, "channels": drawn.n_channels}
-    print(json.dumps({"width": drawn.width, "height": drawn.height} | layout), flush=True)
-    sys.stdout.buffer.write(drawn.buffer)
+    bitmap = page.render(scale=float(scale), rev_byteorder=True)
+    layout = {"stride": bitmap.stride, "channels": bitmap.n_channels}
+    print(json.dumps({"width": bitmap.width, "height": bitmap.height} | layout), flush=True)
+    sys.stdout.buffer.write(bitmap.buffer)
 
 
 def main(task: str, memory: str, seconds: str, *arguments: str) -> None:
-    """Do one task within its bounds."""
-    with contextlib.suppress(ImportError):  # there are no such bounds on Windows
+    """Run one task within the limits."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # where memory ends all the same, this goes before the service does; Linux only
+    with contextlib.suppress(OSError):  # Linux: if memory runs out, this process is killed before the service
         Path("/proc/self/oom_score_adj").write_text("1000")
     import pypdfium2
 

@@ -1,1 +1,1 @@
-"""From readings to hOCR, ALTO, plain text and searchable PDF."""
+"""Writers of documents: JSON, plain text, hOCR, ALTO, searchable PDF. Takes `service.documents.layout` only."""

@@ -1,7 +1,7 @@
-"""Searchable PDF: the picture of each page, and over it, unseen, its words where they stand.
+"""Searchable PDF output: the image of each page under its invisible text.
 
-The words are written in a font without outlines that has just the characters needed, so that every letter can be found
-and copied, whatever fonts a reader has.
+The text uses a generated font without outlines that contains exactly the characters needed. Every character can be
+searched and copied, independent of the fonts of the viewer.
 """
 
 from __future__ import annotations
@@ -9,119 +9,114 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image
 
-from linewise.service.documents.image import ImageLimits, plain_jpeg
-from linewise.service.documents.multipage import DPI, POINTS, decode_page
+from linewise.service.documents.image import ImageLimits, is_plain_jpeg, rotated
+from linewise.service.documents.layout import DESCENDER_RATIO, Document, Line
+from linewise.service.documents.multipage import POINTS_PER_INCH, RENDER_DPI, decode_page
 from linewise.service.errors import NotAcceptable
-from linewise.service.formats.layout import DESCENT, Line, Page
-from linewise.service.inference.engine import turned
 
-EM = 1000  # units of the font in a line's height
-ADVANCE = 500  # of every character, in these units
-QUALITY = 85  # of a picture as JPEG: small, and no marks around letters that an eye would see
-FAMILY = "unseen"
+FONT_FAMILY = "unseen"
+UNITS_PER_EM = 1000
+ADVANCE_UNITS = 500  # width of every character, in font units
+JPEG_QUALITY = 85  # no visible artefacts around letters
 
 
-def check() -> None:
-    """Raise ``NotAcceptable`` where the extra that writes PDF is not installed."""
+def check_installed() -> None:
+    """Raise ``NotAcceptable`` if the extra that writes PDF is not installed."""
     if find_spec("fpdf") is None:
-        raise NotAcceptable("PDF is written where the extra is installed: pip install 'linewise[pdf]'.")
+        raise NotAcceptable("PDF output needs an optional dependency: pip install 'linewise[pdf]'.")
 
 
 class SearchablePdf:
-    """A PDF that grows page by page, a page being as large as its picture at 200 dpi."""
+    """A PDF that is written page by page; a page has the size of its image at 200 dpi."""
 
-    def __init__(self, data: bytes, sheets: Sequence[Page], limits: ImageLimits) -> None:
-        """Begin with ``data``, the file that was read, and what was read in it; raises as ``check``."""
-        check()
+    def __init__(self, data: bytes, document: Document, limits: ImageLimits) -> None:
+        """Begin the PDF of ``document``, which was recognised in the file ``data``. Raises ``NotAcceptable``."""
+        check_installed()
         from fpdf import FPDF, TextMode
         from fpdf.fonts import TTFFont
 
-        self._data, self._sheets, self._limits = data, sheets, limits
+        self._data, self._pages, self._limits = data, document.pages, limits
         self._pdf = FPDF(unit="pt")
         self._pdf.set_creator("linewise")
-        self._pdf.set_creation_date(datetime.fromtimestamp(0, UTC))  # of equal pictures, equal files
+        self._pdf.set_creation_date(datetime.fromtimestamp(0, UTC))  # reproducible output
         self._pdf.text_mode = TextMode.INVISIBLE
-        letters = {letter for sheet in sheets for line in sheet.lines for word in line.words for letter in word.text}
-        font: Any = io.BytesIO(_font("".join(sorted(letters | {" "}))))
-        self._pdf.fonts[FAMILY] = TTFFont(self._pdf, font, FAMILY, "")  # add_font would want a file on the disk
+        letters = {letter for line in document.lines for word in line.words for letter in word.text}
+        font_file: Any = io.BytesIO(_build_font("".join(sorted(letters | {" "}))))
+        self._pdf.fonts[FONT_FAMILY] = TTFFont(self._pdf, font_file, FONT_FAMILY, "")  # add_font reads from disk only
 
     def add_page(self, number: int) -> None:
-        """Draw page ``number``, from 0; raises what ``documents.decode_page`` does."""
-        sheet, scale = self._sheets[number], POINTS / DPI
-        size = sheet.width * scale, sheet.height * scale
+        """Draw page ``number``, from 0; raises what ``multipage.decode_page`` does."""
+        page, scale = self._pages[number], POINTS_PER_INCH / RENDER_DPI
+        size = page.width * scale, page.height * scale
         self._pdf.add_page(format=size)
-        self._pdf.image(self._picture(number), 0, 0, *size)
-        for line in sheet.lines:
+        self._pdf.image(self._image(number), 0, 0, *size)
+        for line in page.printed_lines:
             self._write(line, scale)
 
     def finish(self) -> bytes:
-        """The whole file."""
+        """Return the file."""
         return bytes(self._pdf.output())
 
-    @property
-    def pages(self) -> range:
-        """The numbers of the pages that there are to draw."""
-        return range(len(self._sheets))
-
-    def _picture(self, number: int) -> bytes | Image.Image:
-        """The file itself if it is a plain JPEG and upright, else its pixels, as JPEG where that is smaller."""
-        sheet = self._sheets[number]
-        if sheet.turn == 0 and plain_jpeg(self._data):
+    def _image(self, number: int) -> bytes | Image.Image:
+        """Return the original file if it is a plain upright JPEG; else the pixels, as JPEG where that is smaller."""
+        page = self._pages[number]
+        if page.orientation_applied == 0 and is_plain_jpeg(self._data):
             return self._data
-        page = decode_page(self._data, number, self._limits)
-        picture = Image.fromarray(turned(page.pixels, sheet.turn - page.orientation_applied))
-        packed = io.BytesIO()
-        picture.save(packed, "JPEG", quality=QUALITY)
-        # Drawn pages, of few levels, are smaller without loss; a quick try tells.
-        return picture if len(zlib.compress(picture.tobytes(), 1)) < packed.tell() else packed.getvalue()
+        decoded = decode_page(self._data, number, self._limits)
+        image = Image.fromarray(rotated(decoded.pixels, page.orientation_applied - decoded.orientation_applied))
+        jpeg = io.BytesIO()
+        image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+        # Rendered pages have few grey levels and are smaller without loss; the fastest compression is a fair estimate.
+        return image if len(zlib.compress(image.tobytes(), 1)) < jpeg.tell() else jpeg.getvalue()
 
     def _write(self, line: Line, scale: float) -> None:
-        """The words of a line, each stretched to its width, on the baseline, with a space after all but the last."""
+        """Write the words of a line on its baseline, each stretched to its width, with spaces between them."""
         pdf = self._pdf
-        (x, y), (end_x, end_y) = ((across * scale, down * scale) for across, down in line.baseline)
-        start, _, _, below = line.corners
-        size = max(math.dist(start, below) * scale, 0.1)
+        (x, y), (end_x, end_y) = ((point_x * scale, point_y * scale) for point_x, point_y in line.baseline)
+        start, _, _, below_start = line.polygon
+        size = max(math.dist(start, below_start) * scale, 0.1)
         with pdf.rotation(-math.degrees(math.atan2(end_y - y, end_x - x)), x, y):
-            pdf.set_font(FAMILY, size=size)
+            pdf.set_font(FONT_FAMILY, size=size)
             for number, word in enumerate(line.words, start=1):
-                begin, end = (math.dist(below, corner) * scale for corner in (word.corners[3], word.corners[2]))
-                plain = len(word.text) * size * ADVANCE / EM
-                pdf.set_stretching(max(100 * (end - begin) / plain, 0.1))
+                begin, end = (math.dist(below_start, corner) * scale for corner in (word.polygon[3], word.polygon[2]))
+                natural_width = len(word.text) * size * ADVANCE_UNITS / UNITS_PER_EM
+                pdf.set_stretching(max(100 * (end - begin) / natural_width, 0.1))
                 pdf.text(x + begin, y, word.text + " " * (number < len(line.words)))
 
 
-def _font(letters: str) -> bytes:
-    """A TrueType font that has these characters, all of one width and none with ink."""
+def _build_font(letters: str) -> bytes:
+    """Build a TrueType font of these characters, all of one width and without outlines."""
     from fontTools.fontBuilder import FontBuilder
     from fontTools.misc.timeTools import timestampSinceEpoch
     from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-    ascent, descent = round(EM * (1 - DESCENT)), round(-EM * DESCENT)
+    ascent, descent = round(UNITS_PER_EM * (1 - DESCENDER_RATIO)), round(-UNITS_PER_EM * DESCENDER_RATIO)
     pen = TTGlyphPen(None)
-    pen.moveTo((0, descent))  # to and fro: no ink, but a cell, without which PDFium takes a lone letter for nothing
-    pen.lineTo((ADVANCE, ascent))
+    pen.moveTo((0, descent))  # no area, but an extent: without one, PDFium ignores a single letter
+    pen.lineTo((ADVANCE_UNITS, ascent))
     pen.closePath()
     cell = pen.glyph()
     names = {ord(letter): f"u{ord(letter):04X}" for letter in letters}
     glyphs = [".notdef", *names.values()]
-    builder = FontBuilder(EM, isTTF=True)
+    builder = FontBuilder(UNITS_PER_EM, isTTF=True)
     builder.setupGlyphOrder(glyphs)
     builder.setupCharacterMap(names)
     builder.setupGlyf(dict.fromkeys(glyphs, cell))
-    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (ADVANCE, 0)))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (ADVANCE_UNITS, 0)))
     builder.setupHorizontalHeader(ascent=ascent, descent=descent)
     builder.setupOS2(sTypoAscender=ascent, sTypoDescender=descent, sCapHeight=ascent)
-    builder.setupNameTable({"familyName": FAMILY, "styleName": "Regular", "fullName": FAMILY, "psName": FAMILY})
+    builder.setupNameTable(
+        {"familyName": FONT_FAMILY, "styleName": "Regular", "fullName": FONT_FAMILY, "psName": FONT_FAMILY}
+    )
     builder.setupPost(isFixedPitch=1)
-    began = timestampSinceEpoch(0)
-    builder.updateHead(created=began, modified=began)
+    epoch = timestampSinceEpoch(0)
+    builder.updateHead(created=epoch, modified=epoch)
     builder.font.recalcTimestamp = False
     file = io.BytesIO()
     builder.save(file)

@@ -1,1 +1,1 @@
-"""From decoded pictures to readings: admission, queue, batches, worker process. Knows no HTTP."""
+"""From uploaded bytes to documents: admission, queue, batches, worker process. Imports no HTTP code."""

@@ -1,12 +1,11 @@
-"""From single images to batches for the model threads, and back.
+"""Dynamic batching of single images for the model threads.
 
-Admission is bounded and honest: whoever cannot be answered before the deadline is refused at once, with the time after
-which it is worth another try. Admitted jobs wait in one queue per width rung, the earliest deadline first; batches grow
-by themselves while the device is busy, and small ones take in jobs of neighbouring rungs. An exception is pinned on the
-one image that causes it.
+Admission control rejects work that cannot meet its deadline, with a retry estimate. Admitted jobs wait in one queue per
+width bucket, earliest deadline first. Batches grow while the device is busy. A failing batch is split until the
+exception belongs to a single image.
 
-This module knows neither HTTP nor torch. Times are in seconds of the given clock; the cost of an image is its
-*columns*, the width of its rung in pixels at the model's height.
+This module depends on neither HTTP nor torch. Times are in seconds of the given clock. The cost of an image is its
+*columns*: the width of its bucket in pixels at the model's height.
 """
 
 from __future__ import annotations
@@ -18,39 +17,36 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from linewise.service.inference.queue import (
+from linewise.service.inference.queue import BatchLimits, Job, Pixels, Queues
+from linewise.service.inference.results import (
     BatchedResult,
     BatcherFailed,
     BatcherHooks,
-    BatchLimits,
     BatchReport,
     Closed,
     Expired,
-    Job,
     Overloaded,
-    Pixels,
-    Queues,
     ReadingT,
 )
 
-# Share of the past in the measured speed after each batch: ten batches make up about two thirds of it.
-MEMORY = 0.9
+# Weight of the past in the measured throughput after each batch: ten batches make up about two thirds of it.
+THROUGHPUT_EMA_DECAY = 0.9
 
 ReadingT_co = TypeVar("ReadingT_co", covariant=True)
 
 
 class BatchReader(Protocol[ReadingT_co]):
-    """What reads the batches."""
+    """The part of a recogniser that the batcher calls."""
 
     def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> Sequence[ReadingT_co]:
-        """One reading per image, in order, independent of the other images; each has a wish on how to decode it."""
+        """Read each image with its decoding, in order; a result must not depend on the other images."""
 
     def width_bucket(self, height: int, width: int) -> int:
-        """The rung, in columns, of an image of this size."""
+        """Return the width in pixels that an image of this size is padded to at the model's height."""
 
 
 class Ticket(Generic[ReadingT]):
-    """Room for some items, from admission until it is given back at the end of the ``with`` block."""
+    """Capacity reserved for some items, from admission to the end of the ``with`` block."""
 
     def __init__(self, batcher: Batcher[ReadingT], items: int, size: int, deadline: float) -> None:
         self._batcher = batcher
@@ -62,18 +58,19 @@ class Ticket(Generic[ReadingT]):
         self._futures: list[Future[BatchedResult[ReadingT]]] = []
 
     def submit(self, pixels: Pixels, decoding: object = None) -> Future[BatchedResult[ReadingT]]:
-        """Queue one image, uint8 (H, W) or (H, W, 3); cancelling the future takes it out of the queue.
+        """Queue one image, uint8 ``(H, W)`` or ``(H, W, 3)``; cancelling the future removes it from the queue.
 
-        ``decoding`` is handed to the reader beside the image.
+        ``decoding`` is passed to the reader with the image. Raises ``BatcherFailed``, and ``ValueError`` if all items
+        of the ticket are submitted.
         """
         future = self._batcher._submit(self, pixels, decoding)
         self._futures.append(future)
         return future
 
     def release(self) -> None:
-        """Give the room back and take what is still queued out of the queue; a second time does nothing."""
+        """Return the capacity and cancel what is still queued. Idempotent."""
         for future in self._futures:
-            future.cancel()  # does nothing to what is finished
+            future.cancel()  # no effect on finished ones
         self._batcher._release(self)
 
     def __enter__(self) -> Ticket[ReadingT]:
@@ -86,7 +83,7 @@ class Ticket(Generic[ReadingT]):
 
 
 class Batcher(Generic[ReadingT]):
-    """The queue, its model threads and the account of both."""
+    """Queues, model threads and admission control."""
 
     def __init__(
         self,
@@ -94,7 +91,7 @@ class Batcher(Generic[ReadingT]):
         limits: BatchLimits,
         *,
         clock: Callable[[], float] = time.monotonic,
-        observer: BatcherHooks | None = None,
+        hooks: BatcherHooks | None = None,
         is_out_of_memory: Callable[[Exception], bool] = lambda error: isinstance(error, MemoryError),
         is_fatal: Callable[[Exception], bool] = lambda error: False,
         on_broken: Callable[[BaseException], None] = lambda error: None,
@@ -102,22 +99,22 @@ class Batcher(Generic[ReadingT]):
         self._reader = reader
         self._limits = limits
         self._clock = clock
-        self._observer = observer or BatcherHooks()
+        self._hooks = hooks or BatcherHooks()
         self._is_out_of_memory = is_out_of_memory
         self._is_fatal = is_fatal
         self._on_broken = on_broken
 
         self._changed = threading.Condition(threading.Lock())
         self._queues = Queues[ReadingT]()
-        self._number = 0
+        self._next_number = 0
         self._in_flight = 0
         self._bytes = 0
-        self._unsubmitted = 0  # admitted, still being decoded
+        self._unsubmitted = 0  # admitted items that are still being decoded
         self._columns_per_item = 0.0
-        self._read_columns = 0.0  # decayed sums; their ratio is the measured speed of one thread
+        self._read_columns = 0.0  # decayed sums; their ratio is the throughput of one thread
         self._read_seconds = 0.0
-        self._budget = limits.max_columns
-        self._taken: dict[str, list[Job[ReadingT]]] = {}  # by thread
+        self._max_columns = limits.max_columns
+        self._batches: dict[str, list[Job[ReadingT]]] = {}  # by thread
         self._running: dict[str, tuple[int, float]] = {}  # by thread: columns, start
         self._closed = False
         self._broken = False
@@ -129,12 +126,12 @@ class Batcher(Generic[ReadingT]):
         for thread in self._threads:
             thread.start()
 
-    # What the callers see ---------------------------------------------------------------------------------------------
+    # Admission and state ----------------------------------------------------------------------------------------------
 
     def admit(self, items: int, size: int, deadline: float, upstream_wait: float = 0.0) -> Ticket[ReadingT]:
-        """Take in ``items`` images of ``size`` bytes together, all or none.
+        """Admit ``items`` images of ``size`` bytes in total, all or none.
 
-        ``upstream_wait`` is the expected time until they could be submitted. Raises ``Overloaded``, ``Closed``,
+        ``upstream_wait`` is the expected time in seconds until they are submitted. Raises ``Overloaded``, ``Closed``,
         ``BatcherFailed``.
         """
         with self._changed:
@@ -149,7 +146,7 @@ class Batcher(Generic[ReadingT]):
         return Ticket(self, items, size, deadline)
 
     def check(self, deadline: float) -> None:
-        """Raise what ``admit`` would raise now for one small image; costs nothing and admits nothing."""
+        """Raise what ``admit`` would raise now for one small image, without admitting anything."""
         with self._changed:
             self._check_open()
             wait = self._expected_wait()
@@ -157,13 +154,13 @@ class Batcher(Generic[ReadingT]):
                 raise Overloaded(wait)
 
     def close(self) -> None:
-        """Admit nothing any more; what was admitted is still read."""
+        """Stop admission; admitted items are still read."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait, after ``close``, until all is read and the threads have ended; whether they have."""
+        """Wait for the threads to end after ``close``; return whether they have."""
         end = None if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
             if thread.ident is not None:
@@ -172,29 +169,29 @@ class Batcher(Generic[ReadingT]):
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until an image that is submitted now would be read, as far as the past can tell."""
+        """Expected seconds until an image submitted now is read."""
         with self._changed:
             return self._expected_wait()
 
     @property
     def in_flight(self) -> int:
-        """Items admitted and not given back."""
+        """Number of items admitted and not released."""
         return self._in_flight
 
     @property
     def queued(self) -> int:
-        """Items waiting for the model."""
+        """Number of items waiting for the model."""
         return self._queues.items
 
     @property
     def alive(self) -> bool:
-        """Whether the model threads run and none is stuck in a batch."""
+        """Whether all model threads run and no batch exceeds the hang timeout."""
         if self._broken or not all(thread.is_alive() for thread in self._threads):
             return False
         now = self._clock()
         return all(now - started <= self._limits.hang_timeout for _, started in list(self._running.values()))
 
-    # The account, with the lock held ----------------------------------------------------------------------------------
+    # Accounting -------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._broken:
@@ -203,35 +200,36 @@ class Batcher(Generic[ReadingT]):
             raise Closed("draining")
 
     def _expected_wait(self) -> float:
+        """Expected wait in seconds; requires the lock."""
         if self._read_seconds <= 0.0:
-            return 0.0  # nothing measured yet; the bounds on items and bytes hold all the same
+            return 0.0  # no measurement yet; the limits on items and bytes still hold
         waiting = self._queues.columns + self._unsubmitted * self._columns_per_item
         if not waiting and len(self._running) < len(self._threads):
             return 0.0  # a thread is idle
-        speed = self._read_columns / self._read_seconds
+        throughput = self._read_columns / self._read_seconds
         now = self._clock()
-        rest = sum(max(0.0, columns - speed * (now - started)) for columns, started in self._running.values())
-        return (waiting + rest) / (speed * len(self._threads))
+        running = sum(max(0.0, columns - throughput * (now - started)) for columns, started in self._running.values())
+        return (waiting + running) / (throughput * len(self._threads))
 
     def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[BatchedResult[ReadingT]]:
-        rung = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
+        bucket = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
         with self._changed:
             if self._broken:
                 raise BatcherFailed("the model thread has ended")
             if ticket.unsubmitted == 0:
-                raise ValueError(f"the ticket was for {ticket.items} items and is used up")
+                raise ValueError(f"the ticket is used up: all {ticket.items} items are submitted")
             ticket.unsubmitted -= 1
             self._unsubmitted -= 1
-            self._number += 1
-            job = Job[ReadingT](pixels, decoding, rung, ticket.deadline, self._number, self._clock())
+            self._next_number += 1
+            job = Job[ReadingT](pixels, decoding, bucket, ticket.deadline, self._next_number, self._clock())
             self._queues.add(job)
-            past = self._columns_per_item or rung
-            self._columns_per_item = MEMORY * past + (1.0 - MEMORY) * rung
+            past = self._columns_per_item or bucket
+            self._columns_per_item = THROUGHPUT_EMA_DECAY * past + (1.0 - THROUGHPUT_EMA_DECAY) * bucket
             self._changed.notify()
-        # By its number: a callback that held the job would be held by it, through its future, and the picture with them
-        # until Python next looks for such circles.
-        rung, number = job.rung, job.number
-        job.future.add_done_callback(lambda _: self._withdraw(rung, number))
+        # The callback refers to the job by number: a reference to the job would be a cycle through its future, which
+        # keeps the pixels in memory until the next garbage collection.
+        number = job.number
+        job.future.add_done_callback(lambda _: self._withdraw(bucket, number))
         return job.future
 
     def _release(self, ticket: Ticket[ReadingT]) -> None:
@@ -243,27 +241,27 @@ class Batcher(Generic[ReadingT]):
             self._bytes -= ticket.size
             self._unsubmitted -= ticket.unsubmitted
             ticket.unsubmitted = 0
-            self._changed.notify_all()  # after close, the thread waits for the last of these
+            self._changed.notify_all()  # after close, the threads wait for the last unsubmitted item
 
-    def _withdraw(self, rung: int, number: int) -> None:
-        """Forget a job that was cancelled in the queue; one that was taken out before needs nothing."""
+    def _withdraw(self, bucket: int, number: int) -> None:
+        """Remove a job that was cancelled while queued."""
         with self._changed:
-            waited = self._queues.withdraw(rung, number)
-        if waited:
-            self._observer.dropped("cancelled")
+            was_queued = self._queues.withdraw(bucket, number)
+        if was_queued:
+            self._hooks.dropped("cancelled")
 
-    # The model threads ------------------------------------------------------------------------------------------------
+    # Model threads ----------------------------------------------------------------------------------------------------
 
     def _run(self, name: str) -> None:
         try:
             while (batch := self._next_batch(name)) is not None:
                 self._read(batch, name)
-        except BaseException as error:  # told, not raised: a thread has nobody to raise it to
+        except BaseException as error:  # nothing above a thread handles it
             self._break(name)
             self._on_broken(error)
 
     def _next_batch(self, name: str) -> list[Job[ReadingT]] | None:
-        """Wait for work and take the most urgent batch; it is empty when its jobs were gone. None after the last."""
+        """Wait for jobs and return the most urgent batch, empty if all its jobs are gone; None after the last one."""
         with self._changed:
             idle = not self._queues
             while not self._queues:
@@ -272,70 +270,72 @@ class Batcher(Generic[ReadingT]):
                 self._changed.wait()
             if idle and self._limits.linger > 0.0:
                 self._changed.wait_for(lambda: self._queues.items >= self._limits.max_items, self._limits.linger)
-            expired = self._queues.take_expired(self._clock())
+            expired = self._queues.pop_expired(self._clock())
             batch: list[Job[ReadingT]] = []
             if self._queues:
-                batch = self._queues.take_most_urgent(self._limits.max_items, self._budget, self._limits.fill)
+                batch = self._queues.pop_batch(self._limits.max_items, self._max_columns, self._limits.fill)
             batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
-            self._taken[name] = batch
+            self._batches[name] = batch
         for job in expired:
             if job.future.set_running_or_notify_cancel():
-                self._observer.dropped("expired")
+                self._hooks.dropped("expired")
                 job.future.set_exception(Expired("the deadline passed in the queue"))
         return batch
 
     def _read(self, batch: list[Job[ReadingT]], name: str) -> None:
-        """Read a batch; when that raises, read its halves, down to the image that is to blame."""
+        """Read a batch; if that fails, read its halves, down to the image that causes the failure."""
         if not batch:
             return
-        columns = sum(job.rung for job in batch)
+        columns = sum(job.bucket for job in batch)
         started = self._clock()
         with self._changed:
             self._running[name] = (columns, started)
         try:
             readings = self._reader.read([job.pixels for job in batch], [job.decoding for job in batch])
             if len(readings) != len(batch):
-                raise RuntimeError(f"{len(readings)} readings of {len(batch)} images")
+                raise RuntimeError(f"the reader returned {len(readings)} readings for {len(batch)} images")
         except Exception as error:
-            self._rest(name)
+            self._mark_idle(name)
             self._recover(batch, columns, error, name)
             return
         duration = self._clock() - started
-        self._rest(name)
-        self._account(batch, columns, started, duration)
+        self._mark_idle(name)
+        self._record(batch, columns, started, duration)
         for job, reading in zip(batch, readings, strict=True):
             job.future.set_result(BatchedResult(reading, started - job.submitted, duration))
 
-    def _rest(self, name: str) -> None:
+    def _mark_idle(self, name: str) -> None:
         with self._changed:
             del self._running[name]
 
     def _recover(self, batch: list[Job[ReadingT]], columns: int, error: Exception, name: str) -> None:
-        self._observer.failed(len(batch))
+        """Read the halves of a failed batch, or fail its only job. Raises a fatal ``error``."""
+        self._hooks.failed(len(batch))
         if self._is_fatal(error):
             raise error
         if len(batch) == 1:
             batch[0].future.set_exception(error)
             return
         if self._is_out_of_memory(error):
-            self._budget = max(batch[0].rung, columns // 2)
+            self._max_columns = max(batch[0].bucket, columns // 2)
         middle = len(batch) // 2
         self._read(batch[:middle], name)
         self._read(batch[middle:], name)
 
-    def _account(self, batch: list[Job[ReadingT]], columns: int, started: float, duration: float) -> None:
+    def _record(self, batch: list[Job[ReadingT]], columns: int, started: float, duration: float) -> None:
+        """Update the throughput and report the batch."""
         with self._changed:
-            self._read_columns = MEMORY * self._read_columns + columns
-            self._read_seconds = MEMORY * self._read_seconds + duration
+            self._read_columns = THROUGHPUT_EMA_DECAY * self._read_columns + columns
+            self._read_seconds = THROUGHPUT_EMA_DECAY * self._read_seconds + duration
         waits = tuple(started - job.submitted for job in batch)
-        self._observer.batch(BatchReport(len(batch), columns, waits, duration))
+        self._hooks.batch(BatchReport(len(batch), columns, waits, duration))
 
     def _break(self, name: str) -> None:
-        """Leave nobody waiting for a thread that will never come; the other threads finish what they read."""
+        """Fail all queued jobs and those of this thread; other threads finish their batches."""
         with self._changed:
             self._broken = True
-            stranded = [job for job in self._queues.take_all() if job.future.set_running_or_notify_cancel()]
+            stranded = [job for job in self._queues.pop_all() if job.future.set_running_or_notify_cancel()]
             self._changed.notify_all()
-        for job in stranded + self._taken.get(name, []):
+        for job in stranded + self._batches.get(name, []):
             if not job.future.done():
                 job.future.set_exception(BatcherFailed("the model thread has ended"))

@@ -1,4 +1,7 @@
-"""One image by its mode: as a line, as a page whose lines go through the same batches, or as what it seems to be."""
+"""Recognition of one uploaded file: decoding, line detection, batched reading, document model.
+
+An image is read as one line, or as a page whose lines are batched together with those of other requests.
+"""
 
 from __future__ import annotations
 
@@ -7,121 +10,142 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from linewise.service.api.options import Options
-from linewise.service.documents.image import Pixels, UprightImage
+from linewise.service.documents.assembly import page_from_line, page_from_lines
+from linewise.service.documents.image import Pixels, UprightImage, decode, rotated
+from linewise.service.documents.layout import Document, Page
 from linewise.service.documents.multipage import decode_page, page_count
 from linewise.service.inference.batcher import Ticket
-from linewise.service.inference.engine import Engine, Recognition, in_time, turned
-from linewise.service.inference.queue import BatchedResult
+from linewise.service.inference.engine import Engine, within
+from linewise.service.inference.results import BatchedResult
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReading, PageSteps, Reading
 
-# Lines of one page that wait at the same time: with more, a page would fill the queue of everyone.
-TOGETHER = 64
+# With more, one page would fill the queue of all requests.
+MAX_PAGE_LINES_IN_FLIGHT = 64
 
 
 @dataclass(frozen=True)
-class PageRecognition:
-    """One page and its lines.
+class RecognitionOptions:
+    """How to read a file.
 
-    ``turn`` is the clockwise turn in degrees that was made after decoding; times are in seconds.
+    ``turns`` are the clockwise rotations in degrees to try; pages use the first one. Mode ``auto`` reads an image with
+    at most one detected line as a line. A line whose confidence is below ``min_confidence`` is withheld.
+    ``with_characters`` adds the characters of each line to the document.
     """
 
-    image: UprightImage
-    turn: int
-    page: PageReading
+    mode: Literal["line", "page", "auto"] = "line"
+    turns: tuple[int, ...] = (0,)
+    decoding: Decoding | None = None
+    min_confidence: float = 0.0
+    with_characters: bool = False
+
+
+@dataclass(frozen=True)
+class RecognitionResult:
+    """A recognised document and the seconds spent on decoding, in the queue and in the model."""
+
+    document: Document
     decode_time: float
     queue_time: float
     inference_time: float
 
 
-@dataclass(frozen=True)
-class DocumentRecognition:
-    """Several pages of one file, in order."""
-
-    pages: tuple[PageRecognition, ...]
-
-    @property
-    def decode_time(self) -> float:
-        """Seconds for decoding all of them; the other times likewise."""
-        return sum(page.decode_time for page in self.pages)
-
-    @property
-    def queue_time(self) -> float:
-        return sum(page.queue_time for page in self.pages)
-
-    @property
-    def inference_time(self) -> float:
-        return sum(page.inference_time for page in self.pages)
-
-
-Outcome = Recognition | PageRecognition | DocumentRecognition
-
-
 async def recognize(
-    engine: Engine,
-    ticket: Ticket[Reading],
-    read_bytes: Callable[[], bytes],
-    options: Options,
-    decoding: Decoding | None = None,
-) -> Outcome:
-    """Read the image or document whose bytes ``read_bytes`` gives, as the options' mode says.
+    engine: Engine, ticket: Ticket[Reading], read_bytes: Callable[[], bytes], options: RecognitionOptions
+) -> RecognitionResult:
+    """Read the file whose bytes ``read_bytes`` returns.
 
-    Raises ``ImageError``, ``DeadlineExceeded``, ``QueueFull``, ``NotReady``, ``InvalidOption`` for a
-    mode that the model does not have, and what ``read_bytes`` raises.
+    Raises ``ImageError``, ``DeadlineExceeded``, ``QueueFull``, ``NotReady``, ``InvalidOption`` for a mode that the
+    model does not support, and what ``read_bytes`` raises.
     """
     if options.mode == "line":
-        return await engine.recognize(ticket, read_bytes, options.turns, decoding)
+        async with within(ticket.deadline):
+            image, decode_time = await engine.decode(lambda limits: decode(read_bytes(), limits))
+            return await _read_line(ticket, image, decode_time, options)
     finder = engine.pages
-    with in_time():
-        async with asyncio.timeout(ticket.deadline - time.monotonic()):
-            data = await engine.offload(read_bytes)
-            count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
-            pages: list[PageRecognition] = []
-            for number in range(count):  # one after the other, so that one page's pixels are held at a time
-                image, decode_time = await engine.decode(partial(decode_page, data, number))
-                found_in = turned(image.pixels, options.turns[0])
-                started = time.monotonic()
-                found = await engine.offload(partial(finder.find, found_in))
-                if options.mode == "auto" and count == 1 and len(found) < 2:
-                    return await engine.read(ticket, image, decode_time, options.turns, decoding)
-                spent = time.monotonic() - started
-                steps = finder.steps(found_in, found)
-                reading, waited, read = await _page(engine, ticket.deadline, steps, decoding)
-                turn = (options.turns[0] + reading.turn) % 360
-                pages.append(PageRecognition(image.sized(), turn, reading, decode_time, waited, spent + read))
-    return pages[0] if count == 1 else DocumentRecognition(tuple(pages))
+    async with within(ticket.deadline):
+        data = await engine.offload(read_bytes)
+        count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
+        results: list[RecognitionResult] = []
+        for number in range(count):  # sequentially: one page's pixels are in memory at a time
+            image, decode_time = await engine.decode(partial(decode_page, data, number))
+            upright = rotated(image.pixels, options.turns[0])
+            started = time.monotonic()
+            lines = await engine.offload(partial(finder.find, upright))
+            if options.mode == "auto" and count == 1 and len(lines) < 2:
+                return await _read_line(ticket, image, decode_time, options)
+            detection_time = time.monotonic() - started
+            reading, queue_time, read_time = await _read_page(
+                engine, ticket.deadline, finder.steps(upright, lines), options.decoding
+            )
+            page = await engine.offload(partial(_page, image, reading, options))
+            results.append(RecognitionResult(Document((page,)), decode_time, queue_time, detection_time + read_time))
+    return RecognitionResult(
+        Document(tuple(page for result in results for page in result.document.pages)),
+        sum(result.decode_time for result in results),
+        sum(result.queue_time for result in results),
+        sum(result.inference_time for result in results),
+    )
 
 
-async def _page(
+async def _read_line(
+    ticket: Ticket[Reading], image: UprightImage, decode_time: float, options: RecognitionOptions
+) -> RecognitionResult:
+    """Read an image as one line at each turn, and keep the most confident reading."""
+    futures = [
+        asyncio.wrap_future(ticket.submit(rotated(image.pixels, turn), options.decoding)) for turn in options.turns
+    ]
+    results = zip(options.turns, await asyncio.gather(*futures), strict=True)
+    turn, best = max(results, key=lambda item: (bool(item[1].reading.text), item[1].reading.confidence))
+    page = page_from_line(
+        image,
+        (turn + best.reading.turn) % 360,
+        best.reading,
+        min_confidence=options.min_confidence,
+        with_characters=options.with_characters,
+    )
+    return RecognitionResult(Document((page,)), decode_time, best.queue_time, best.inference_time)
+
+
+def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions) -> Page:
+    return page_from_lines(
+        image,
+        (options.turns[0] + reading.turn) % 360,
+        reading,
+        min_confidence=options.min_confidence,
+        with_characters=options.with_characters,
+    )
+
+
+async def _read_page(
     engine: Engine, deadline: float, steps: PageSteps, decoding: Decoding | None
 ) -> tuple[PageReading, float, float]:
-    """A page's reading, and the seconds that its lines waited and took."""
-    waited = read = 0.0
+    """Read the lines of a page; return its reading and the seconds in the queue and in the model."""
+    queue_time = inference_time = 0.0
     step: list[Pixels] | PageReading = await engine.offload(partial(next, steps))
     while isinstance(step, list):
         readings: list[Reading] = []
-        for first in range(0, len(step), TOGETHER):
-            served = await _together(engine, deadline, step[first : first + TOGETHER], decoding)
-            readings += (one.reading for one in served)
-            waited += max(one.queue_time for one in served)
-            read += max(one.inference_time for one in served)
-        step = await engine.offload(partial(_sent, steps, readings))
-    return step, waited, read
+        for first in range(0, len(step), MAX_PAGE_LINES_IN_FLIGHT):
+            results = await _read_lines(engine, deadline, step[first : first + MAX_PAGE_LINES_IN_FLIGHT], decoding)
+            readings += (result.reading for result in results)
+            queue_time += max(result.queue_time for result in results)
+            inference_time += max(result.inference_time for result in results)
+        step = await engine.offload(partial(_advance, steps, readings))
+    return step, queue_time, inference_time
 
 
-async def _together(
-    engine: Engine, deadline: float, pictures: Sequence[Pixels], decoding: Decoding | None
+async def _read_lines(
+    engine: Engine, deadline: float, images: Sequence[Pixels], decoding: Decoding | None
 ) -> list[BatchedResult[Reading]]:
-    with engine.admit(len(pictures), 0, deadline) as lines:
-        return await asyncio.gather(*(asyncio.wrap_future(lines.submit(one, decoding)) for one in pictures))
+    with engine.admit(len(images), 0, deadline) as ticket:
+        return await asyncio.gather(*(asyncio.wrap_future(ticket.submit(image, decoding)) for image in images))
 
 
-def _sent(steps: PageSteps, readings: list[Reading]) -> list[Pixels] | PageReading:
-    """What comes next of a page's steps: more pictures of lines, or the page's reading."""
+def _advance(steps: PageSteps, readings: list[Reading]) -> list[Pixels] | PageReading:
+    """Send readings to the page's steps; return the next images of lines, or the page's reading."""
     try:
         return steps.send(readings)
     except StopIteration as end:

@@ -1,6 +1,6 @@
-"""What waits to be read: jobs, their queues, and the words about them that the batcher and its users share.
+"""Jobs and their queues: one queue per width bucket, ordered by deadline.
 
-Times are in seconds of the batcher's clock; the cost of an image is its *columns*, the width of its rung in pixels at
+Times are in seconds of the batcher's clock. The cost of an image is its *columns*: the width of its bucket in pixels at
 the model's height.
 """
 
@@ -9,52 +9,24 @@ from __future__ import annotations
 from bisect import insort
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 
+from linewise.service.inference.results import BatchedResult, ReadingT
+
 Pixels = npt.NDArray[np.uint8]
-ReadingT = TypeVar("ReadingT")
-
-
-class BatchingError(Exception):
-    """A job that will not be read."""
-
-
-class Overloaded(BatchingError):
-    """There is no room, or no hope of an answer in time; ``retry_after`` is the expected wait in seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"expected wait {retry_after:.1f} s")
-        self.retry_after = retry_after
-
-
-class Closed(BatchingError):
-    """Nothing is admitted any more: the batcher is being drained."""
-
-
-class Expired(BatchingError):
-    """The deadline passed before the job's turn came."""
-
-
-class BatcherFailed(BatchingError):
-    """The model thread is gone."""
-
-
-class ModelLost(Exception):
-    """Raised by a reader that will never read again."""
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much is read at once and how much may wait.
+    """Limits on batches and on admitted work.
 
-    ``threads`` is how many batches are read at the same time: one on an accelerator, on a CPU one for each core, since
-    two threads with a batch each get more done than one batch on two threads. A batch of fewer than ``fill`` images is
-    filled up from the rungs next to its own, for a reader to which several widths are dear only one by one; 1 keeps to
-    one rung. ``linger`` is how long an idle device
-    waits for company, ``hang_timeout`` the longest a healthy batch may take.
+    ``threads`` is the number of batches read at the same time: one on an accelerator; on a CPU one per core, because
+    two threads with a batch each have more throughput than one batch on two threads. A batch of fewer than ``fill``
+    images takes images from the nearest other buckets as well; 1 disables that. ``linger`` is how many seconds an idle
+    device waits for a batch to fill up. A batch that takes longer than ``hang_timeout`` seconds counts as stuck.
     """
 
     threads: int = 1
@@ -67,45 +39,13 @@ class BatchLimits:
     hang_timeout: float = 60.0
 
 
-@dataclass(frozen=True)
-class BatchReport:
-    """One batch that was read: items, columns, each item's wait and the duration in seconds."""
-
-    items: int
-    columns: int
-    waits: tuple[float, ...]
-    duration: float
-
-
-class BatcherHooks:
-    """Told what happens, from the threads where it happens; this one does not care."""
-
-    def batch(self, report: BatchReport) -> None:
-        """A batch was read."""
-
-    def dropped(self, reason: str) -> None:
-        """A job left the queue unread: ``expired`` or ``cancelled``."""
-
-    def failed(self, items: int) -> None:
-        """The reader raised on so many items at once."""
-
-
-@dataclass(frozen=True)
-class BatchedResult(Generic[ReadingT]):
-    """A reading, how long it waited and how long its batch took."""
-
-    reading: ReadingT
-    queue_time: float
-    inference_time: float
-
-
 @dataclass(eq=False)
 class Job(Generic[ReadingT]):
-    """One image on its way; it is read before others whose deadline is later."""
+    """One queued image; jobs with an earlier deadline are read first."""
 
     pixels: Pixels
     decoding: object
-    rung: int
+    bucket: int
     deadline: float
     number: int
     submitted: float
@@ -114,80 +54,80 @@ class Job(Generic[ReadingT]):
 
     @property
     def urgency(self) -> tuple[float, int]:
-        """What jobs are ordered by: the deadline, then the order of arrival."""
+        """Sort key: the deadline, then the order of arrival."""
         return self.deadline, self.number
 
 
 class Queues(Generic[ReadingT]):
-    """What waits: a queue for each rung, the most urgent first. Not locked by itself."""
+    """Waiting jobs, in one queue per width bucket, most urgent first. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._by_rung: dict[int, list[Job[ReadingT]]] = {}
+        self._by_bucket: dict[int, list[Job[ReadingT]]] = {}
         self.items = 0
         self.columns = 0
 
     def __bool__(self) -> bool:
-        return bool(self._by_rung)
+        return bool(self._by_bucket)
 
     def add(self, job: Job[ReadingT]) -> None:
-        """Take in a job."""
-        insort(self._by_rung.setdefault(job.rung, []), job, key=lambda other: other.urgency)
+        """Insert a job into its bucket's queue."""
+        insort(self._by_bucket.setdefault(job.bucket, []), job, key=lambda other: other.urgency)
         self.items += 1
-        self.columns += job.rung
+        self.columns += job.bucket
 
-    def remove(self, rung: int, jobs: list[Job[ReadingT]]) -> None:
-        """Let some jobs of one rung go."""
+    def remove(self, bucket: int, jobs: list[Job[ReadingT]]) -> None:
+        """Remove jobs of one bucket."""
         for job in jobs:
             job.queued = False
-        rest = [job for job in self._by_rung[rung] if job.queued]
-        if rest:
-            self._by_rung[rung] = rest
+        remaining = [job for job in self._by_bucket[bucket] if job.queued]
+        if remaining:
+            self._by_bucket[bucket] = remaining
         else:
-            del self._by_rung[rung]
+            del self._by_bucket[bucket]
         self.items -= len(jobs)
-        self.columns -= rung * len(jobs)
+        self.columns -= bucket * len(jobs)
 
-    def withdraw(self, rung: int, number: int) -> bool:
-        """Let the job of this number go, if it still waits; whether it did."""
-        found = [job for job in self._by_rung.get(rung, ()) if job.number == number]
-        if found:
-            self.remove(rung, found)
-        return bool(found)
+    def withdraw(self, bucket: int, number: int) -> bool:
+        """Remove the job with this number; return whether it was queued."""
+        jobs = [job for job in self._by_bucket.get(bucket, ()) if job.number == number]
+        if jobs:
+            self.remove(bucket, jobs)
+        return bool(jobs)
 
-    def take_expired(self, now: float) -> list[Job[ReadingT]]:
-        """All jobs whose deadline has passed."""
-        expired = [job for queue in self._by_rung.values() for job in queue if job.deadline <= now]
+    def pop_expired(self, now: float) -> list[Job[ReadingT]]:
+        """Remove and return all jobs whose deadline has passed."""
+        expired = [job for queue in self._by_bucket.values() for job in queue if job.deadline <= now]
         for job in expired:
-            self.remove(job.rung, [job])
+            self.remove(job.bucket, [job])
         return expired
 
-    def take_most_urgent(self, items: int, columns: int, fill: int = 1) -> list[Job[ReadingT]]:
-        """A batch of the rung whose first job is the most urgent of all: at least one job, at most so much.
+    def pop_batch(self, items: int, columns: int, fill: int = 1) -> list[Job[ReadingT]]:
+        """Remove and return a batch of the bucket that holds the most urgent job.
 
-        Fewer than ``fill`` are joined by the most urgent jobs of other rungs, the nearest rung first.
+        The batch has at least one job, and otherwise at most ``items`` jobs and ``columns`` columns. If it has fewer
+        than ``fill`` jobs, the most urgent ones of other buckets are added, nearest bucket first.
         """
-        first = min(self._by_rung, key=lambda rung: self._by_rung[rung][0].urgency)
-        batch = self._take(first, max(1, min(items, columns // first)))
-        left = columns - first * len(batch)
-        for rung in sorted(self._by_rung, key=lambda other: abs(other - first)):
+        first = min(self._by_bucket, key=lambda bucket: self._by_bucket[bucket][0].urgency)
+        batch = self._pop(first, max(1, min(items, columns // first)))
+        columns_left = columns - first * len(batch)
+        for bucket in sorted(self._by_bucket, key=lambda other: abs(other - first)):
             if len(batch) >= min(fill, items):
                 break
-            room = min(min(fill, items) - len(batch), left // rung)
-            taken = self._take(rung, max(0, room))
-            batch += taken
-            left -= rung * len(taken)
+            jobs = self._pop(bucket, max(0, min(min(fill, items) - len(batch), columns_left // bucket)))
+            batch += jobs
+            columns_left -= bucket * len(jobs)
         return batch
 
-    def _take(self, rung: int, count: int) -> list[Job[ReadingT]]:
-        """The most urgent jobs of a rung."""
-        taken = self._by_rung[rung][:count]
-        if taken:
-            self.remove(rung, taken)
-        return taken
-
-    def take_all(self) -> list[Job[ReadingT]]:
-        """Everything."""
-        jobs = [job for queue in self._by_rung.values() for job in queue]
+    def pop_all(self) -> list[Job[ReadingT]]:
+        """Remove and return all jobs."""
+        jobs = [job for queue in self._by_bucket.values() for job in queue]
         for job in jobs:
-            self.remove(job.rung, [job])
+            self.remove(job.bucket, [job])
+        return jobs
+
+    def _pop(self, bucket: int, count: int) -> list[Job[ReadingT]]:
+        """Remove and return the ``count`` most urgent jobs of a bucket."""
+        jobs = self._by_bucket[bucket][:count]
+        if jobs:
+            self.remove(bucket, jobs)
         return jobs

@@ -1,13 +1,11 @@
-"""The recogniser in a process of its own, and what stands for it beside the event loop.
+"""The recogniser in a process of its own, and its proxy in the service process.
 
-Python runs one thread of a process at a time. Beside an event loop that answers hundreds of requests a second, the
-threads of a recogniser wait for their turn after every operation; in a process of its own it waits for nobody, and
-a crash in native code ends that process and not the answers to everyone. Pictures and readings go through pipes; who
-stands on this side needs no torch.
+A Python process runs one thread at a time. Next to an event loop with hundreds of requests per second, model threads
+would wait for the interpreter lock after every operation. A crash in native code ends the worker process only. Pixels
+and readings travel through pipes, so the service process needs no torch.
 
-Run as a program, this is the other side: ``python -m linewise.service.inference.worker SETTINGS DESCRIPTOR...``,
-where SETTINGS is
-JSON with the arguments of ``model.load`` and each DESCRIPTOR is a pipe to answer on.
+Run as a program, this module is the worker: ``python -m linewise.service.inference.worker SPEC DESCRIPTOR...``. SPEC is
+a JSON object with the arguments of ``model.load``; each DESCRIPTOR is the file descriptor of a pipe to serve.
 """
 
 from __future__ import annotations
@@ -29,106 +27,108 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from linewise.model import ModelConfig, Pages, width_bucket
-from linewise.service.inference.queue import ModelLost, Pixels
+from linewise.service.inference.queue import Pixels
+from linewise.service.inference.results import ModelLost
 
-if TYPE_CHECKING:  # the other side has no use for settings, and starts the sooner
+if TYPE_CHECKING:  # to start quickly, the worker imports little
     from linewise.model import Decoding, FoundLine, Reader, Reading
-    from linewise.service.settings import Settings
+    from linewise.service.inference.loading import ModelSpec
 
-PATIENCE = 5.0  # seconds that the process may take to end by itself
+EXIT_TIMEOUT_S = 5.0  # for the worker to end by itself
 
-# Below the event loop, which needs little, but at once: where the cores are few, refusals would wait for the model.
-NICENESS = 10
+# Below the event loop, which needs little time, but at once: on few cores, refusals would wait for the model.
+WORKER_NICENESS = 10
 
 
 class CannotStart(Exception):
-    """The weights or the precision cannot be used; the message says why."""
+    """The model cannot be loaded; the message gives the reason."""
 
 
 class ModelProcess:
-    """A ``LineReader`` whose work is done by another process, which ends with this one.
+    """A ``LineReader`` in a worker process, which ends with this one; ``pages`` is its ``PageFinder``.
 
-    ``pages`` is its ``PageFinder``. Any number of threads may call at once; each call that finds no free pipe waits
-    for one. Where the process has ended, calls raise ``ModelLost``.
+    Thread-safe: each call waits for a free pipe. Calls raise ``ModelLost`` once the worker has ended.
     """
 
     model_id: str
     revision: str
     device: str
 
-    def __init__(self, settings: Settings, pipes: int) -> None:
-        """Start the process, which begins to load the model; nothing else may be called before ``load``."""
+    def __init__(self, spec: ModelSpec, pipes: int) -> None:
+        """Start the worker, which begins to load the model; call ``load`` before anything else."""
         pairs = [Pipe() for _ in range(pipes)]
-        theirs = [their.fileno() for _, their in pairs]
-        chosen = {
-            "path": str(settings.weights) if settings.weights else None,
-            "device": settings.device,
-            "precision": settings.precision,
+        descriptors = [worker_end.fileno() for _, worker_end in pairs]
+        arguments = {
+            "path": str(spec.weights) if spec.weights else None,
+            "device": spec.device,
+            "precision": spec.precision,
         }
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "linewise.service.inference.worker", json.dumps(chosen), *map(str, theirs)],
-            pass_fds=theirs,
+            [sys.executable, "-m", "linewise.service.inference.worker", json.dumps(arguments), *map(str, descriptors)],
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
         )
-        self._pipes = [ours for ours, _ in pairs]
+        self._pipes = [service_end for service_end, _ in pairs]
         self._free: LifoQueue[Connection[Any, Any]] = LifoQueue()
-        for ours, their in pairs:
-            their.close()
-            self._free.put(ours)
-        self._ending = False
+        for service_end, worker_end in pairs:
+            worker_end.close()
+            self._free.put(service_end)
+        self._closing = False
         self.pages = Pages(self._detect)
 
     def load(self) -> None:
         """Wait until the model is loaded. Raises ``CannotStart``."""
         try:
-            told = self._call("describe")
+            description = self._call("describe")
         except (ModelLost, ValueError) as error:
             raise CannotStart(str(error)) from None
-        self.model_id, self.revision, self.device = told["model_id"], told["revision"], told["device"]
-        self._config = ModelConfig.from_json(told["config"])
+        self.model_id = description["model_id"]
+        self.revision = description["revision"]
+        self.device = description["device"]
+        self._config = ModelConfig.from_json(description["config"])
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """Process id of the worker."""
         return self._process.pid
 
     def read(self, images: Sequence[Pixels], decodings: Sequence[Decoding | None] | None = None) -> list[Reading]:
-        """As ``model.Reader.read``."""
-        found: list[Reading] = self._call("read", list(images), None if decodings is None else list(decodings))
-        return found
+        """Call ``model.Reader.read`` in the worker."""
+        readings: list[Reading] = self._call("read", list(images), None if decodings is None else list(decodings))
+        return readings
 
     def decoding(
         self, alternatives: int, charset: str | None, charset_exclude: str, lexicon: Sequence[str] | None
     ) -> Decoding | None:
-        """As ``model.Reader.decoding``, but only good to be handed to ``read``."""
-        found: Decoding | None = self._call("decoding", alternatives, charset, charset_exclude, lexicon)
-        return found
+        """Call ``model.Reader.decoding`` in the worker; the result is opaque here and valid for ``read`` only."""
+        decoding: Decoding | None = self._call("decoding", alternatives, charset, charset_exclude, lexicon)
+        return decoding
 
     def width_bucket(self, height: int, width: int) -> int:
-        """As ``model.Reader.width_bucket``."""
+        """Compute ``model.Reader.width_bucket`` in this process."""
         return width_bucket(self._config, height, width)
 
     def warm_up(self) -> None:
-        """As ``model.Reader.warm_up``."""
+        """Call ``model.Reader.warm_up`` in the worker."""
         self._call("warm_up")
 
-    def when_lost(self, tell: Callable[[BaseException], None]) -> None:
-        """Have ``tell`` called, from a thread of its own, when the process ends before it was told to."""
+    def on_lost(self, callback: Callable[[BaseException], None]) -> None:
+        """Call ``callback`` with a ``ModelLost``, from another thread, if the worker ends before ``close``."""
 
-        def wait() -> None:
+        def watch() -> None:
             code = self._process.wait()
-            if not self._ending:
-                tell(ModelLost(f"the process of the model has ended with exit code {code}"))
+            if not self._closing:
+                callback(ModelLost(f"the model process has ended with exit code {code}"))
 
-        threading.Thread(target=wait, name="model-process", daemon=True).start()
+        threading.Thread(target=watch, name="model-process", daemon=True).start()
 
     def close(self) -> None:
-        """End the process."""
-        self._ending = True
+        """End the worker."""
+        self._closing = True
         for pipe in self._pipes:
             pipe.close()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -141,25 +141,25 @@ class ModelProcess:
     ) -> None:
         self.close()
 
-    def _detect(self, plain: Pixels) -> list[FoundLine]:
-        found: list[FoundLine] = self._call("detect", plain)
-        return found
+    def _detect(self, grey_page: Pixels) -> list[FoundLine]:
+        lines: list[FoundLine] = self._call("detect", grey_page)
+        return lines
 
-    def _call(self, name: str, *arguments: object) -> Any:
+    def _call(self, method: str, *arguments: object) -> Any:
         pipe = self._free.get()
         try:
-            pipe.send((name, arguments))
-            kind, answer = pipe.recv()
+            pipe.send((method, arguments))
+            error_kind, result = pipe.recv()
         except (EOFError, OSError) as error:
-            raise ModelLost("the process of the model has ended") from error
+            raise ModelLost("the model process has ended") from error
         finally:
             self._free.put(pipe)
-        if kind is not None:
-            raise ERRORS[kind](answer)
-        return answer
+        if error_kind is not None:
+            raise ERRORS[error_kind](result)
+        return result
 
 
-# By these names errors cross the pipe: their own classes would bring torch with them.
+# Names of exceptions in the pipe: unpickling the exceptions themselves would import torch.
 ERRORS: dict[str, type[Exception]] = {
     "lost": ModelLost,
     "memory": MemoryError,
@@ -168,7 +168,7 @@ ERRORS: dict[str, type[Exception]] = {
 }
 
 
-def _kind(error: Exception) -> str:
+def _error_kind(error: Exception) -> str:
     if type(error).__name__ == "AcceleratorError":  # torch's, for a device that is lost to this process
         return "lost"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
@@ -177,7 +177,7 @@ def _kind(error: Exception) -> str:
 
 
 class _Worker:
-    """The other side: does what it is asked to, on as many threads as there are pipes."""
+    """The methods that ``ModelProcess`` calls, served on one thread per pipe."""
 
     def __init__(self, reader: Reader) -> None:
         from linewise import model
@@ -196,53 +196,54 @@ class _Worker:
 
     def warm_up(self) -> None:
         self._reader.warm_up()
-        gc.freeze()  # all this stays, and to look through it for garbage would stop every batch
+        gc.freeze()  # permanent objects: scanning them in every garbage collection would delay batches
         gc.collect()
 
-    def decoding(self, *wanted: Any) -> bytes | None:
-        found = self._reader.decoding(*wanted)
-        return None if found is None else pickle.dumps(found)  # opaque on the other side, which has no torch
+    def decoding(self, *options: Any) -> bytes | None:
+        decoding = self._reader.decoding(*options)
+        return None if decoding is None else pickle.dumps(decoding)  # stays pickled in the service, which has no torch
 
     def read(self, images: list[Pixels], decodings: list[bytes | None] | None) -> list[Reading]:
         if decodings is None:
             return self._reader.read(images)
-        opened = {one: pickle.loads(one) for one in set(decodings) if one is not None}  # noqa: S301 - our own
-        return self._reader.read(images, [None if one is None else opened[one] for one in decodings])
+        unpickled = {data: pickle.loads(data) for data in set(decodings) if data is not None}  # noqa: S301 - our own
+        return self._reader.read(images, [None if data is None else unpickled[data] for data in decodings])
 
-    def detect(self, plain: Pixels) -> list[FoundLine]:
-        return self._pages.detect(plain)
+    def detect(self, grey_page: Pixels) -> list[FoundLine]:
+        return self._pages.detect(grey_page)
 
     def serve(self, pipe: Connection[Any, Any]) -> None:
-        """Answer on a pipe until nobody is at its other end any more; then this process ends."""
+        """Answer calls on a pipe until its other end is closed; then end this process."""
         while True:
             try:
-                name, arguments = pipe.recv()
+                method, arguments = pipe.recv()
             except (EOFError, OSError):
-                os._exit(0)  # whatever other threads are at, nobody waits for it
+                os._exit(0)  # without joining other threads: no caller is left
             answer: tuple[str | None, object]
             try:
-                answer = None, getattr(self, name)(*arguments)
+                answer = None, getattr(self, method)(*arguments)
             except Exception as error:
-                answer = _kind(error), f"{type(error).__name__}: {error}" if _kind(error) == "other" else str(error)
+                kind = _error_kind(error)
+                answer = kind, f"{type(error).__name__}: {error}" if kind == "other" else str(error)
             with contextlib.suppress(OSError):
                 pipe.send(answer)
 
 
-def main(settings: str, *descriptors: str) -> int:
+def main(spec: str, *descriptors: str) -> int:
     """Load the model and serve the pipes."""
-    # Told to end, the service first answers what it has taken in. It ends this process by closing its pipes.
+    # On these signals the service first finishes its admitted requests. It ends this process by closing the pipes.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
+    os.nice(WORKER_NICENESS)
     pipes: list[Connection[Any, Any]] = [Connection(int(descriptor)) for descriptor in descriptors]
     from linewise import model
 
     try:
-        worker = _Worker(model.load(**json.loads(settings)))
+        worker = _Worker(model.load(**json.loads(spec)))
     except (model.CheckpointError, ValueError) as error:
-        asked: Any = wait(pipes)[0]
-        asked.recv()
-        asked.send(("value", str(error)))
+        first_call: Any = wait(pipes)[0]
+        first_call.recv()
+        first_call.send(("value", str(error)))
         return 1
     threads = [threading.Thread(target=worker.serve, args=(pipe,)) for pipe in pipes]
     for thread in threads:

@@ -19,9 +19,9 @@ from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition import preprocess
 from linewise.model.runtime.model_runner import ModelRunner
-from linewise.service.api import responses
 from linewise.service.app import create_app
-from linewise.service.inference.engine import Recognition
+from linewise.service.documents.assembly import page_from_line
+from linewise.service.inference import pipeline
 from linewise.service.settings import Settings
 
 BATCH_ITEMS = 4  # tests/service/inference/test_batcher.py has the larger ones
@@ -87,18 +87,15 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
             failing(Reader._build_reading, lambda self, hypotheses, image, *_: is_poison(image)),
         )
     elif stage == "answer":
-
-        def of_poison(result: Recognition, options: object) -> bool:
-            return is_poison(result.image.pixels)
-
-        monkeypatch.setattr(responses, "text_answer", failing(responses.text_answer, of_poison))
+        failing_on_poison = failing(page_from_line, lambda image, *_: is_poison(image.pixels))
+        monkeypatch.setattr(pipeline, "page_from_line", failing_on_poison)
 
 
 def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
-    def wrapped(*arguments: Any) -> Any:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
         if when(*arguments):
             raise ValueError("poison")
-        return function(*arguments)
+        return function(*arguments, **options)
 
     return wrapped
 

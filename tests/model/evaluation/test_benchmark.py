@@ -98,7 +98,7 @@ def test_the_speed_of_every_width_and_batch(bar_reader: Reader) -> None:
 def test_the_command_writes_table_json_and_plot(
     bar_reader: Reader, samples: list[LabelledImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: bar_reader)
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: bar_reader)
     monkeypatch.setattr("linewise.model.evaluation.benchmark.BATCH_SIZES", (1,))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the command changes
     pinned: list[int] = []

@@ -133,7 +133,7 @@ def test_no_answers_make_no_figures() -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: BrightnessReader())
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: BrightnessReader())
     return lambda *arguments: CliRunner().invoke(main.app, ["evaluate", *map(str, arguments)])
 
 
@@ -164,7 +164,7 @@ def test_every_set_has_its_dataset_metric(folder: Path) -> None:
 
 
 def test_a_reliability_diagram_is_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: BrightnessReader())
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: BrightnessReader())
     picture = tmp_path / "reliability.png"
     result = CliRunner().invoke(main.app, ["evaluate", str(folder), "--reliability", str(picture)])
     assert result.exit_code == 0, result.stderr
@@ -173,7 +173,7 @@ def test_a_reliability_diagram_is_drawn(folder: Path, tmp_path: Path, monkeypatc
 
 
 def test_wrong_answers_are_drawn_into_a_picture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: BrightnessReader())
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: BrightnessReader())
     sheet = tmp_path / "errors.png"
     result = CliRunner().invoke(main.app, ["evaluate", str(folder), "--errors", "3", "--sheet", str(sheet)])
     assert result.exit_code == 0, result.stderr

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from linewise.service.bulk.export import SUFFIXES
 from linewise.service.cli import main
-from tests.service.formats.test_formats import texts_of_pdf
+from tests.service.formats.samples import texts_of_pdf
 
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch, fake: Any) -> None:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: fake)
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: fake)
 
 
 @pytest.fixture

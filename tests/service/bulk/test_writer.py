@@ -44,7 +44,7 @@ def written(path: Path) -> list[dict[str, Any]]:
 
 
 def bulk(monkeypatch: pytest.MonkeyPatch, fake: FakeReader, *arguments: object) -> Any:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: fake)
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: fake)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return CliRunner().invoke(main.app, ["read", *map(str, arguments)])
 

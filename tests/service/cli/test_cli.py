@@ -30,7 +30,7 @@ class FakeProcess:
         if self.start_error:
             raise CannotStart(self.start_error)
 
-    def when_lost(self, tell: object) -> None:
+    def on_lost(self, tell: object) -> None:
         """It is never lost."""
 
     def __enter__(self) -> FakeProcess:
@@ -42,7 +42,7 @@ class FakeProcess:
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch, fake: Any) -> None:
-    monkeypatch.setattr("linewise.service.app.load_reader", lambda settings: fake)
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", lambda settings: fake)
     monkeypatch.setattr("linewise.service.inference.worker.ModelProcess", FakeProcess)
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_on_standard_error(
     def broken(settings: object) -> Any:
         raise error("weights/x: not a checkpoint")
 
-    monkeypatch.setattr("linewise.service.app.load_reader", broken)
+    monkeypatch.setattr("linewise.service.inference.loading.load_reader", broken)
     monkeypatch.setattr(FakeProcess, "start_error", "weights/x: not a checkpoint")
     for arguments in (("read", folder), ("serve",)):
         result = run(*arguments)

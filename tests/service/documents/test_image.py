@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linewise.service.documents.image import ENOUGH_SIDE, FORMATS, ImageLimits, UprightImage, decode
+from linewise.service.documents.image import FORMATS, LINE_IMAGE_SIDE_PX, ImageLimits, UprightImage, decode
 from linewise.service.errors import (
     Animated,
     EmptyFile,
@@ -282,13 +282,13 @@ def test_a_large_picture_is_decoded_small_and_knows_its_true_size(file_format: s
     image = corner_marked(mode).resize((3000, 2000))
     result = read(encode(image, file_format))
     assert (result.width, result.height) == (3000, 2000)
-    assert ENOUGH_SIDE <= min(result.pixels.shape[:2]) < 2 * ENOUGH_SIDE
+    assert LINE_IMAGE_SIDE_PX <= min(result.pixels.shape[:2]) < 2 * LINE_IMAGE_SIDE_PX
     assert result.scale == pytest.approx(3000 / result.pixels.shape[1])
     assert dark_corner(result.pixels) == ("top", "left")
 
 
 def test_a_picture_of_ordinary_size_is_not_touched() -> None:
-    values = np.random.default_rng(2).integers(0, 256, (ENOUGH_SIDE * 2 - 1, 700, 3), np.uint8)
+    values = np.random.default_rng(2).integers(0, 256, (LINE_IMAGE_SIDE_PX * 2 - 1, 700, 3), np.uint8)
     assert (read(encode(Image.fromarray(values))).pixels == values).all()
 
 

@@ -108,8 +108,8 @@ def nested_drawings(depth: int, innermost: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("bound", "value", "data"),
     [
-        ("SECONDS", 1, nested_drawings(4, b"0 0 m n " * 100_000)),
-        ("MEMORY", 2**28, nested_drawings(7, b"0 0 9 9 re f")),
+        ("CPU_LIMIT_S", 1, nested_drawings(4, b"0 0 m n " * 100_000)),
+        ("MEMORY_LIMIT_BYTES", 2**28, nested_drawings(7, b"0 0 9 9 re f")),
     ],
     ids=["seconds", "memory"],
 )
@@ -119,7 +119,7 @@ def test_a_small_pdf_that_asks_for_much_time_or_memory_gets_little(
     assert decode_page(nested_drawings(3, b"0 0 9 9 re f"), 0, LIMITS).width == 275
     assert len(data) < 3000 and page_count(data, 50) == 1
     monkeypatch.setattr(f"linewise.service.documents.multipage.{bound}", value)
-    with pytest.raises(Undecodable, match="too long or too much"):
+    with pytest.raises(Undecodable, match="too much time or memory"):
         decode_page(data, 0, LIMITS)
 
 

@@ -1,4 +1,4 @@
-"""``mode=page`` and ``mode=auto``: whole pages, whose lines share the batches of everyone."""
+"""``mode=page`` and ``mode=auto``: pages, whose lines are batched with those of other requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recogniser in a process of its own: what it answers, how it ends, and who hears of it."""
+"""The recogniser in a worker process: results, errors, exit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from PIL import Image
 
 from linewise import model
 from linewise.model.network.checkpoint import DEFAULT_PATH
-from linewise.service.inference.queue import ModelLost, Pixels
+from linewise.service.inference.loading import ModelSpec
+from linewise.service.inference.queue import Pixels
+from linewise.service.inference.results import ModelLost
 from linewise.service.inference.worker import CannotStart, ModelProcess
-from linewise.service.settings import Settings
 from tests.campaigns.harness import ROOT, TIMEOUT_S, children
 
 pytestmark = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
 
-SETTINGS = Settings(device="cpu", threads=1)
+SPEC = ModelSpec(device="cpu")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +47,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[ModelProcess]:
-    with ModelProcess(SETTINGS, 3) as started:
+    with ModelProcess(SPEC, 3) as started:
         started.load()
         yield started
 
@@ -137,16 +138,16 @@ def test_more_callers_than_pipes_wait_for_one(process: ModelProcess) -> None:
 
 
 def test_weights_that_cannot_be_used_are_told(tmp_path: Path) -> None:
-    process = ModelProcess(Settings(weights=tmp_path / "none.safetensors"), 2)
+    process = ModelProcess(ModelSpec(weights=tmp_path / "none.safetensors"), 2)
     with process, pytest.raises(CannotStart, match=r"cannot open the checkpoint .*none\.safetensors"):
         process.load()
 
 
 def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
     heard: Queue[BaseException] = Queue()
-    with ModelProcess(SETTINGS, 2) as process:
+    with ModelProcess(SPEC, 2) as process:
         process.load()
-        process.when_lost(heard.put)
+        process.on_lost(heard.put)
         os.kill(process.pid, signal.SIGTERM)  # as a service manager sends it to all of a service's processes
         assert process.read(pictures()[:1])[0].text
         os.kill(process.pid, signal.SIGKILL)
@@ -159,9 +160,9 @@ def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
 
 def test_told_to_end_it_ends_and_nobody_is_alarmed() -> None:
     heard: Queue[BaseException] = Queue()
-    process = ModelProcess(SETTINGS, 2)
+    process = ModelProcess(SPEC, 2)
     process.load()
-    process.when_lost(heard.put)
+    process.on_lost(heard.put)
     process.close()
     assert not running(process.pid)
     with pytest.raises(ModelLost):
@@ -170,8 +171,8 @@ def test_told_to_end_it_ends_and_nobody_is_alarmed() -> None:
 
 
 def test_a_process_that_does_not_listen_any_more_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linewise.service.inference.worker.PATIENCE", 0.2)
-    process = ModelProcess(SETTINGS, 1)
+    monkeypatch.setattr("linewise.service.inference.worker.EXIT_TIMEOUT_S", 0.2)
+    process = ModelProcess(SPEC, 1)
     process.load()
     os.kill(process.pid, signal.SIGSTOP)
     process.close()
@@ -181,11 +182,13 @@ def test_a_process_that_does_not_listen_any_more_is_killed(monkeypatch: pytest.M
 def test_it_does_not_outlive_its_parent() -> None:
     program = (
         "import os, signal; from linewise.service.inference.worker import ModelProcess\n"
-        "from linewise.service.settings import Settings\n"
-        "process = ModelProcess(Settings(device='cpu'), 2); process.load(); print(process.pid, flush=True)\n"
+        "from linewise.service.inference.loading import ModelSpec\n"
+        "process = ModelProcess(ModelSpec(device='cpu'), 2); process.load(); print(process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=TIMEOUT_S)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, check=False, timeout=TIMEOUT_S
+    )
     assert result.returncode == -signal.SIGKILL
     until_gone(int(result.stdout))
 
