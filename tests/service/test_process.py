@@ -12,15 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
-# A service whose model takes 10 ms per pixel of width and loses its device on a colour image.
+# A service whose model waits until the file named by GATE exists, and loses its device on a colour image.
 PROGRAM = """
-import sys, time
+import os, sys, time
 from linewise.model import Reading
 from linewise.service.app import create_app
 from linewise.service.server import run
@@ -35,7 +36,8 @@ class Slow:
     def read(self, images, decodings):
         if any(image.ndim == 3 for image in images):
             raise AcceleratorError("device lost")
-        time.sleep(max(image.shape[1] for image in images) / 100)
+        while not os.path.exists(os.environ["GATE"]):
+            time.sleep(0.005)
         return [Reading("text", 1.0, 1.0, ()) for _ in images]
 
 settings = Settings()
@@ -46,12 +48,13 @@ sys.exit(run(create_app(settings, Slow()), settings))
 class Service:
     """A service in its own process."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, gate: Path, **settings: str) -> None:
+        self.gate = gate
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         environment = {f"LINEWISE_{name.upper()}": value for name, value in settings.items()}
-        environment["LINEWISE_PORT"] = str(self.port)
+        environment |= {"LINEWISE_PORT": str(self.port), "GATE": str(gate)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM], env=os.environ | environment, stderr=subprocess.PIPE, text=True
         )
@@ -61,7 +64,7 @@ class Service:
         return httpx2.get(f"http://127.0.0.1:{self.port}{path}")
 
     def post(self, data: bytes) -> httpx2.Response:
-        return httpx2.post(f"http://127.0.0.1:{self.port}/recognize", content=data)
+        return httpx2.post(f"http://127.0.0.1:{self.port}/recognize", content=data, timeout=60)
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -74,17 +77,29 @@ class Service:
                 assert self.process.poll() is None
             time.sleep(0.01)
 
+    def closed(self) -> bool:
+        """Whether the port refuses connections."""
+        try:
+            self.get("/healthz/live")
+        except httpx2.ConnectError:
+            return True
+        return False
+
     def in_flight(self) -> float:
         lines = self.get("/metrics").text.splitlines()
         return float(next(line for line in lines if line.startswith("linewise_in_flight ")).split()[1])
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Service]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Return a function that starts a service, whose model waits only if ``gate_open`` is false."""
     started: list[Service] = []
 
-    def begin(**settings: str) -> Service:
-        service = Service(**settings)
+    def begin(*, gate_open: bool = True, **settings: str) -> Service:
+        gate = tmp_path / "gate"
+        if gate_open:
+            gate.touch()
+        service = Service(gate, **settings)
         started.append(service)
         return service
 
@@ -94,21 +109,22 @@ def start() -> Iterator[Callable[..., Service]]:
         service.process.communicate()
 
 
-def bitmap(width: int, mode: str = "L") -> bytes:
-
+def bitmap(mode: str = "L") -> bytes:
     buffer = io.BytesIO()
-    Image.new(mode, (width, 20), 200 if mode == "L" else (255, 0, 0)).save(buffer, "PNG")
+    Image.new(mode, (5, 20), 200 if mode == "L" else (255, 0, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def test_sigterm_finishes_admitted_requests_and_exits_with_zero(start: Callable[..., Service]) -> None:
-    service = start()
+    service = start(gate_open=False)
     answers: list[Any] = []
-    clients = [threading.Thread(target=lambda: answers.append(service.post(bitmap(30)))) for _ in range(4)]
+    clients = [threading.Thread(target=lambda: answers.append(service.post(bitmap()))) for _ in range(4)]
     for client in clients:
         client.start()
     service.until(lambda: service.in_flight() == 4)
     service.process.send_signal(signal.SIGTERM)
+    service.until(service.closed)
+    service.gate.touch()
     for client in clients:
         client.join()
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -119,7 +135,7 @@ def test_during_the_drain_delay_it_is_not_ready_and_refuses(start: Callable[...,
     service = start(drain_delay="20")
     service.process.send_signal(signal.SIGTERM)
     service.until(lambda: service.get("/healthz/ready").json() == {"status": "draining"})
-    refused = service.post(bitmap(5))
+    refused = service.post(bitmap())
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert service.get("/healthz/live").status_code == 200
     service.process.send_signal(signal.SIGTERM)  # the second one stops at once
@@ -128,7 +144,7 @@ def test_during_the_drain_delay_it_is_not_ready_and_refuses(start: Callable[...,
 
 def test_a_lost_device_ends_the_process_with_an_error(start: Callable[..., Service]) -> None:
     service = start()
-    assert service.post(bitmap(5, "RGB")).json()["code"] == "not_ready"
+    assert service.post(bitmap("RGB")).json()["code"] == "not_ready"
     assert service.process.wait(30) == 1
 
 
@@ -142,7 +158,7 @@ def broken_tiff() -> bytes:
 
 def test_the_log_is_json_line_by_line(start: Callable[..., Service]) -> None:
     service = start()
-    service.post(bitmap(5))
+    service.post(bitmap())
     assert service.post(broken_tiff()).status_code == 422
     service.process.send_signal(signal.SIGTERM)
     _, errors = service.process.communicate(timeout=30)
