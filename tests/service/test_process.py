@@ -53,6 +53,9 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self.http = httpx2.Client(  # one for all requests, since creating one takes as long as several requests
+            base_url=f"http://127.0.0.1:{self.port}", timeout=60, limits=httpx2.Limits(max_keepalive_connections=0)
+        )
         environment = {f"LINEWISE_{name.upper()}": value for name, value in settings.items()}
         environment |= {"LINEWISE_PORT": str(self.port), "GATE": str(gate)}
         self.process = subprocess.Popen(
@@ -61,10 +64,10 @@ class Service:
         self.until(lambda: self.get("/healthz/ready").status_code == 200)
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"http://127.0.0.1:{self.port}{path}")
+        return self.http.get(path)
 
     def post(self, data: bytes) -> httpx2.Response:
-        return httpx2.post(f"http://127.0.0.1:{self.port}/recognize", content=data, timeout=60)
+        return self.http.post("/recognize", content=data)
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -105,6 +108,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
     yield begin
     for service in started:
+        service.http.close()
         service.process.kill()
         service.process.communicate()
 
