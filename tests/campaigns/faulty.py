@@ -98,6 +98,11 @@ class ArrivalLogMiddleware:
         await self.app(scope, receive, send)
 
 
+def arrived_ids(log: bytes) -> set[str]:
+    """Return the ids of the requests that a log of ``ArrivalLogMiddleware`` names."""
+    return {line.split()[1].decode() for line in log.splitlines() if line[:8] == b"arrived "}
+
+
 if __name__ == "__main__":
     settings = Settings()
     app = create_app(settings, FaultyReader())

@@ -20,11 +20,12 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.campaigns.faulty import SECRET, Fault, picture, text_of
+from tests.campaigns.faulty import SECRET, Fault, arrived_ids, picture, text_of
 from tests.campaigns.harness import TIMEOUT_S, free_port, start
 
 KEY = "key-of-the-campaign-4711"
@@ -213,6 +214,15 @@ def leaked(log: bytes) -> list[str]:
     return [name for name, secret in secrets.items() if secret in log]
 
 
+def deadly_burst(seed: int, numbers: Iterator[int]) -> list[Request]:
+    """Build requests with slow clients, the middle one of which kills the model thread."""
+    faults = (Fault.DEATH if place == BURST_SIZE // 2 else None for place in range(BURST_SIZE))
+    return [
+        request(Random(f"{seed}/{number}"), number, fault, SLOW_CLIENT_PAUSE_S)
+        for fault, number in zip(faults, numbers)  # noqa: B905
+    ]
+
+
 def run(requests: int, kills: int, seed: int, clients: int, log: Path) -> dict[str, object]:
     """Send ``requests`` requests with ``kills`` kills of the model thread; returns the report."""
     tally = Tally()
@@ -233,21 +243,9 @@ def run(requests: int, kills: int, seed: int, clients: int, log: Path) -> dict[s
             not_zero += [values] * any(values.values())
             if epoch < kills:
                 tally.unanswered.clear()
-                burst = [
-                    request(
-                        Random(f"{seed}/{number}"),
-                        number,
-                        Fault.DEATH if place == BURST_SIZE // 2 else None,
-                        SLOW_CLIENT_PAUSE_S,
-                    )
-                    for place, number in zip(range(BURST_SIZE), numbers)  # noqa: B905
-                ]
-                asyncio.run(send_all(port, burst, BURST_SIZE, tally))
+                asyncio.run(send_all(port, deadly_burst(seed, numbers), BURST_SIZE, tally))
                 exits.append(process.wait(TIMEOUT_S))
-                arrived = {
-                    line.split()[1].decode() for line in log.read_bytes().splitlines() if line[:8] == b"arrived "
-                }
-                lost |= tally.unanswered & arrived
+                lost |= tally.unanswered & arrived_ids(log.read_bytes())
                 tally.unanswered.clear()
         finally:
             process.terminate()

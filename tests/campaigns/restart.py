@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.campaigns.faulty import Fault, picture, text_of
+from tests.campaigns.faulty import Fault, arrived_ids, picture, text_of
 from tests.campaigns.harness import TIMEOUT_S, free_port, start
 
 PROGRAM = ("-m", "tests.campaigns.faulty")
@@ -165,8 +165,7 @@ def run(restarts: int, clients: int, delay: float, log: Path) -> dict[str, objec
     """Restart replicas that drain for ``delay`` seconds before they close their ports; returns the report."""
     settings = {"LINEWISE_DRAIN_DELAY": str(delay), "LINEWISE_THREADS": "1"}
     tally = asyncio.run(roll([free_port(), free_port()], restarts, clients, log, settings))
-    arrived = {line.split()[1].decode() for line in log.read_bytes().splitlines() if line[:8] == b"arrived "}
-    lost = sorted(tally.unanswered & arrived)
+    lost = sorted(tally.unanswered & arrived_ids(log.read_bytes()))
     failures = tally.failures if delay else []
     return {
         "restarts": restarts,
