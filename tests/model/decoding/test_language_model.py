@@ -80,6 +80,7 @@ def test_characters_that_it_does_not_know_are_unlikely_but_not_impossible() -> N
     assert -math.inf < unknown < known
 
 
+@pytest.mark.slow
 def test_more_of_the_same_texts_fit_better_than_other_texts() -> None:
     model = estimate(written(3000, seed=1))
     signs, other = written(300, seed=2), Counter({text[::-1]: n for text, n in written(300, seed=2).items()})
