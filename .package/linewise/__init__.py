@@ -34,6 +34,10 @@ except PackageNotFoundError:  # a checkout that is not installed
 # setting once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# The published builds of onnxruntime report their use to Microsoft, from 1.29 on also on Linux, unless this is set
+# before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _CLIENT_NAMES = ("AsyncClient", "Client")
 
 
