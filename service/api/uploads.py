@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import math
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from functools import cache, partial
 from typing import Any
 
@@ -29,6 +31,9 @@ MAX_FIELD_BYTES = 4 * 2**20  # of a form field that is not a file; fits a lexico
 MAX_FIELDS = 64  # form fields that are not files
 MAX_INLINE_JSON_BYTES = 2**16  # parsed on the event loop: handing it to a thread would take longer
 
+# Python's codecs that are no charset of the web: they decode to lone surrogates, raise bare UnicodeError or take
+# quadratic time.
+_REFUSED_CHARSETS = frozenset({"undefined", "punycode", "idna", "unicode-escape", "raw-unicode-escape", "utf-7"})
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _WHITESPACE_DELETION = str.maketrans("", "", " \t\r\n")
 
@@ -147,6 +152,7 @@ async def _parse_form_images(request: Request, name: str, max_files: int, too_ma
 
 
 async def _parse_form(request: Request, max_files: int, too_many: ServiceError) -> FormData:
+    _check_charset(request.headers)
     async with aclosing(request.stream()) as stream:
         parser = _MemoryParser(request.headers, stream, max_files, too_many)
         try:
@@ -159,8 +165,19 @@ async def _parse_form(request: Request, max_files: int, too_many: ServiceError) 
     return form
 
 
+def _check_charset(headers: Headers) -> None:
+    """Raise ``BadRequest`` if the charset of the form is none of the web's."""
+    charset = parse_options_header(headers.get("content-type"))[1].get(b"charset", b"utf-8").decode("latin-1")
+    with suppress(LookupError, ValueError):  # an unknown charset is read as Latin-1
+        if codecs.lookup(charset).name.replace("_", "-") in _REFUSED_CHARSETS:
+            raise BadRequest("The charset of the form is not supported; send the form in UTF-8.")
+
+
 class _MemoryParser(MultiPartParser):
-    """Multipart parser that stays in memory, limits the files and detects a missing end."""
+    """Multipart parser that stays in memory, limits the files and detects a missing end.
+
+    A part with only ``filename*=`` is a file too: RFC 7578 forbids that parameter, but some clients send it.
+    """
 
     spool_max_size = 0  # never on disk, which may be read-only; BodyLimitMiddleware bounds the bytes
 
@@ -173,7 +190,15 @@ class _MemoryParser(MultiPartParser):
         self._too_many = too_many
 
     def on_headers_finished(self) -> None:
+        disposition = self._current_part.content_disposition or b""
+        name = None
+        if b"filename*" in disposition and b"filename" not in parse_options_header(disposition)[1]:
+            name = _extended_filename(disposition)
+        if name is not None:
+            self._current_part.content_disposition = disposition + b'; filename=""'
         super().on_headers_finished()
+        if name is not None and self._current_part.file is not None:
+            self._current_part.file.filename = name
         if self._current_part.file is not None:
             self._files_left -= 1
             if self._files_left < 0:
@@ -181,6 +206,21 @@ class _MemoryParser(MultiPartParser):
 
     def on_end(self) -> None:
         self.finished = True
+
+
+def _extended_filename(disposition: bytes) -> str | None:
+    """Decode ``filename*=`` as RFC 8187 defines it: UTF-8, or else Latin-1; None if there is none."""
+    message = Message()
+    message["Content-Disposition"] = disposition.decode("latin-1")
+    try:
+        value = message.get_param("filename", header="content-disposition")
+    except ValueError:  # the number of a continuation has thousands of digits
+        return None
+    if not isinstance(value, tuple):
+        return value
+    charset, _, name = value
+    is_utf8 = (charset or "utf-8").lower() == "utf-8"
+    return name.encode("latin-1").decode("utf-8" if is_utf8 else "latin-1", "replace")
 
 
 def _raw_image(name: str | None, data: bytes) -> UploadedImage:
