@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,8 +15,7 @@ from linewise.service.documents.image import ImageLimits
 from linewise.service.inference.cpu import granted_cores
 from linewise.service.inference.loading import ModelSpec
 from linewise.service.inference.queue import BatchLimits
-
-MIN_API_KEY_CHARACTERS = 16
+from linewise.service.middleware.key_file import MIN_API_KEY_CHARACTERS, read_key_file
 
 
 class Settings(BaseSettings):
@@ -37,7 +35,8 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         default=None,
-        description="File with one API key per line; lines starting with # are comments. Re-read when it changes.",
+        description="File with one API key of at least 16 characters per line; # at the start of a line or after a"
+        " space begins a comment. Re-read when it changes.",
     )
     rate_limit: str | None = Field(
         default=None, description="Maximum images per API key, or per client address without keys, such as 600/minute."
@@ -129,9 +128,9 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys_file")
     @classmethod
-    def _check_keys_file_is_readable(cls, file: Path | None) -> Path | None:
-        if file is not None and not os.access(file, os.R_OK):
-            raise ValueError("cannot read the file; it must exist and be readable")
+    def _check_keys_file(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            read_key_file(file)  # raises ValueError with an explanation
         return file
 
     @field_validator("telemetry")

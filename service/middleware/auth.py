@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,51 +16,36 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from linewise.service.errors import RateLimited, Unauthorized
-
-log = logging.getLogger("linewise.service")
+from linewise.service.middleware.key_file import WatchedKeyFile
 
 
 class KeyRing:
     """The accepted API keys: configured ones and those in a file, re-read when it changes.
 
-    The file has one key per line. Only digests are kept; all are compared in constant time. Without keys and without a
-    file, no key is required; with an empty file, no key is accepted.
+    Only digests are kept; all are compared in constant time. Without keys and without a file, no key is required;
+    with an empty file, no key is accepted.
     """
 
     def __init__(self, keys: Iterable[str] = (), file: Path | None = None) -> None:
         self._configured_digests = tuple(_digest(key) for key in keys)
-        self._file = file
+        self._file = WatchedKeyFile(file) if file is not None else None
         self._file_digests: tuple[bytes, ...] = ()
-        self._file_version: tuple[int, int, int] | None = None
         self.required = bool(self._configured_digests) or file is not None
-        if file is not None:
-            self._reload(file)
+        self._update()
 
     def accepts(self, key: str) -> bool:
         """Return whether the key is valid."""
-        if self._file is not None:
-            self._reload(self._file)
+        self._update()
         digest = _digest(key)
         matches = [
             hmac.compare_digest(digest, valid_digest) for valid_digest in self._configured_digests + self._file_digests
         ]
         return any(matches)
 
-    def _reload(self, file: Path) -> None:
-        try:
-            status = os.stat(file)
-            file_version = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if file_version == self._file_version:
-                return
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError):
-            if self._file_version is not None:  # a file being replaced may be missing briefly
-                log.warning("cannot read the API key file; the keys read before stay valid")
-                self._file_version = None
-            return
-        self._file_digests = tuple(_digest(line) for line in lines if line and not line.startswith("#"))
-        self._file_version = file_version
-        log.info("%d API keys read from the file", len(self._file_digests))
+    def _update(self) -> None:
+        keys = self._file.read_changes() if self._file is not None else None
+        if keys is not None:
+            self._file_digests = tuple(_digest(key) for key in keys)
 
 
 class RateLimiter:
