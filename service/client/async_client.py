@@ -11,7 +11,7 @@ import httpx2
 
 from linewise.service.client.batches import Batch, ImageSource, batched, read_image
 from linewise.service.client.encoding import BATCH_PATH, RECOGNIZE_PATH, Options, RequestEncoder, connection_arguments
-from linewise.service.client.results import Result, ServiceFailure, parse_response, parse_result
+from linewise.service.client.results import Result, ServiceFailure, parse_response, parse_single
 from linewise.service.client.retry import Deadline
 
 
@@ -31,7 +31,7 @@ class AsyncClient:
 
     async def read(self, image: ImageSource, **options: Unpack[Options]) -> Result:
         """Read the text of one image. Raises ``ServiceFailure``."""
-        return parse_result(await self._post(RECOGNIZE_PATH, RequestEncoder(options).single(read_image(image))))
+        return parse_single(await self._post(RECOGNIZE_PATH, RequestEncoder(options).single(read_image(image))))
 
     async def read_many(
         self, images: Iterable[ImageSource], *, concurrency: int = 4, **options: Unpack[Options]
@@ -64,9 +64,9 @@ class AsyncClient:
 
     async def _read_batch(self, batch: Batch, encoder: RequestEncoder) -> list[Result | ServiceFailure]:
         if not batch.images:
-            return batch.outcomes([])
+            return batch.failures
         try:
-            return batch.outcomes((await self._post(BATCH_PATH, encoder.batch(batch)))["results"])
+            return batch.outcomes(await self._post(BATCH_PATH, encoder.batch(batch)))
         except ServiceFailure as failure:
             return batch.failed(failure)
 
@@ -75,8 +75,9 @@ class AsyncClient:
         while True:
             response = None
             try:
-                response = await self._http.post(path, **arguments, **deadline.request_arguments())
+                async with asyncio.timeout(deadline.time_left):
+                    response = await self._http.post(path, **arguments, **deadline.request_arguments())
                 return parse_response(response)
-            except (httpx2.TransportError, ServiceFailure) as error:
+            except (httpx2.HTTPError, TimeoutError, ServiceFailure) as error:
                 pause = deadline.pause_after(error, response)
             await asyncio.sleep(pause)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linewise.service.client.results import Result, ServiceFailure, parse_item
+from linewise.service.client.results import Result, ServiceFailure, parse_items
 
 ImageSource = bytes | str | os.PathLike[str]  # bytes of an image file, or its path
 
@@ -27,12 +27,18 @@ class Batch:
         """The images to send."""
         return [content for content in self.contents if isinstance(content, bytes)]
 
-    def outcomes(self, items: Iterable[Mapping[str, Any]]) -> list[Result | ServiceFailure]:
-        """Return one outcome per image, from the items of the response and the unreadable files."""
-        remaining = iter(items)
-        return [
-            content if isinstance(content, ServiceFailure) else parse_item(next(remaining)) for content in self.contents
-        ]
+    @property
+    def failures(self) -> list[Result | ServiceFailure]:
+        """The failures of the unreadable files."""
+        return [content for content in self.contents if isinstance(content, ServiceFailure)]
+
+    def outcomes(self, body: Mapping[str, Any]) -> list[Result | ServiceFailure]:
+        """Return one outcome per image, from the body of the response and the unreadable files.
+
+        Raises ``ServiceFailure``.
+        """
+        remaining = iter(parse_items(body, len(self.images)))
+        return [content if isinstance(content, ServiceFailure) else next(remaining) for content in self.contents]
 
     def failed(self, failure: ServiceFailure) -> list[Result | ServiceFailure]:
         """Return one outcome per image after the request failed."""
@@ -47,6 +53,8 @@ def read_image(source: ImageSource) -> bytes:
         return Path(source).read_bytes()
     except OSError as error:
         raise ServiceFailure(0, "unreadable_file", f"{source}: {error.strerror}") from error
+    except ValueError as error:  # a NUL, or characters that the file system cannot encode
+        raise ServiceFailure(0, "unreadable_file", f"{source!r}: no file can have this path") from error
 
 
 def batched(sources: Iterable[ImageSource]) -> Iterator[Batch]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
+import httpx2
+
 from linewise.service.client.batches import Batch
+from linewise.service.client.results import ServiceFailure
 
 Orientation = Literal["0", "90", "180", "270", "auto"]
 Mode = Literal["line", "page", "auto"]
@@ -57,5 +60,21 @@ class RequestEncoder:
 
 
 def connection_arguments(url: str, api_key: str | None) -> dict[str, Any]:
-    """Return the arguments of ``httpx2``'s clients for a service."""
+    """Return the arguments of ``httpx2``'s clients for a service.
+
+    Raises ``ServiceFailure`` for a URL or key that cannot work; its text shows neither.
+    """
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = None
+    if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
+        detail = "the URL must begin with http:// or https:// and name a host, such as http://127.0.0.1:8000"
+        raise ServiceFailure(0, "invalid_url", detail)
+    if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+        detail = (
+            "the API key must be printable ASCII without white space around it; a key read from a file ends with a"
+            " newline, which strip() removes"
+        )
+        raise ServiceFailure(0, "invalid_key", detail)
     return {"base_url": url, "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {}}

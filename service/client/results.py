@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx2
 
+_WRONG_SHAPE = (LookupError, TypeError, ValueError, AttributeError)  # of JSON that another program wrote
+
 
 @dataclass(frozen=True)
 class Character:
@@ -65,9 +67,10 @@ class Result:
 
 
 class ServiceFailure(Exception):
-    """A failed request or image; ``status`` is 0 if no service was reached or the file could not be read.
+    """A failed request or image; ``status`` is 0 if no response or no file could be read.
 
-    ``code`` is an error code of the service, ``unreachable``, ``unreadable_file`` or ``unexpected``.
+    ``code`` is an error code of the service, ``unreachable``, ``unreadable_file``, ``invalid_url``, ``invalid_key``, or
+    ``unexpected`` for a response that is not from a Linewise service.
     """
 
     def __init__(self, status: int, code: str, detail: str, request_id: str = "") -> None:
@@ -82,21 +85,50 @@ def parse_response(response: httpx2.Response) -> dict[str, Any]:
     """Return the JSON object of a successful response. Raises ``ServiceFailure``."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if response.status_code == 200 and isinstance(body, dict):
         return body
     raise _parse_problem(body if isinstance(body, dict) else {}, response.status_code)
 
 
-def parse_item(item: Mapping[str, Any]) -> Result | ServiceFailure:
-    """Build the result or failure of one image of a batch response."""
+def foreign_response(status: int) -> ServiceFailure:
+    """Build the failure for a response that another program wrote."""
+    with_status = f" with status {status}" if status else ""
+    return ServiceFailure(
+        status, "unexpected", f"the response{with_status} is not from a Linewise service; check the URL"
+    )
+
+
+def parse_single(body: Mapping[str, Any]) -> Result:
+    """Build the result of one image. Raises ``ServiceFailure`` if the response is not from a Linewise service."""
+    try:
+        return _parse_result(body)
+    except _WRONG_SHAPE:
+        raise foreign_response(200) from None
+
+
+def parse_items(body: Mapping[str, Any], count: int) -> list[Result | ServiceFailure]:
+    """Build the outcome of each image of a batch response.
+
+    Raises ``ServiceFailure`` if the response is not from a Linewise service.
+    """
+    try:
+        outcomes = [_parse_item(item) for item in body["results"]]
+    except _WRONG_SHAPE:
+        raise foreign_response(200) from None
+    if len(outcomes) != count:
+        raise foreign_response(200)
+    return outcomes
+
+
+def _parse_item(item: Mapping[str, Any]) -> Result | ServiceFailure:
     if item["status"] == "ok":
-        return parse_result(item)
+        return _parse_result(item)
     return _parse_problem(item["error"], int(item["error"]["status"]))
 
 
-def parse_result(body: Mapping[str, Any]) -> Result:
+def _parse_result(body: Mapping[str, Any]) -> Result:
     """Build the result of one image, or of one page of a document."""
     image = body["image"]
     return Result(
@@ -111,7 +143,7 @@ def parse_result(body: Mapping[str, Any]) -> Result:
         alternatives=_parse_alternatives(body),
         mode=body.get("mode", "page" if "page" in body else "line"),
         lines=tuple(_parse_line(line) for line in body.get("lines", ())),
-        pages=tuple(parse_result(page) for page in body.get("pages", ())),
+        pages=tuple(_parse_result(page) for page in body.get("pages", ())),
     )
 
 
@@ -145,9 +177,8 @@ def _parse_polygon(body: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
 
 
 def _parse_problem(problem: Mapping[str, Any], status: int) -> ServiceFailure:
+    if "code" not in problem:
+        return foreign_response(status)
     return ServiceFailure(
-        status,
-        str(problem.get("code", "unexpected")),
-        str(problem.get("detail", f"the response with status {status} is not from a Linewise service")),
-        str(problem.get("request_id", "")),
+        status, str(problem["code"]), str(problem.get("detail", "")), str(problem.get("request_id", ""))
     )

@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Unpack
 
 import httpx2
 
 from linewise.service.client.batches import Batch, ImageSource, batched, read_image
 from linewise.service.client.encoding import BATCH_PATH, RECOGNIZE_PATH, Options, RequestEncoder, connection_arguments
-from linewise.service.client.results import Result, ServiceFailure, parse_response, parse_result
-from linewise.service.client.retry import Deadline
+from linewise.service.client.results import Result, ServiceFailure, parse_response, parse_single
+from linewise.service.client.retry import Deadline, run_within
 
 
 class Client:
@@ -36,7 +37,7 @@ class Client:
 
     def read(self, image: ImageSource, **options: Unpack[Options]) -> Result:
         """Read the text of one image. Raises ``ServiceFailure``."""
-        return parse_result(self._post(RECOGNIZE_PATH, RequestEncoder(options).single(read_image(image))))
+        return parse_single(self._post(RECOGNIZE_PATH, RequestEncoder(options).single(read_image(image))))
 
     def read_many(
         self, images: Iterable[ImageSource], *, concurrency: int = 4, **options: Unpack[Options]
@@ -71,9 +72,9 @@ class Client:
 
     def _read_batch(self, batch: Batch, encoder: RequestEncoder) -> list[Result | ServiceFailure]:
         if not batch.images:
-            return batch.outcomes([])
+            return batch.failures
         try:
-            return batch.outcomes(self._post(BATCH_PATH, encoder.batch(batch))["results"])
+            return batch.outcomes(self._post(BATCH_PATH, encoder.batch(batch)))
         except ServiceFailure as failure:
             return batch.failed(failure)
 
@@ -82,8 +83,9 @@ class Client:
         while True:
             response = None
             try:
-                response = self._http.post(path, **arguments, **deadline.request_arguments())
+                post = partial(self._http.post, path, **arguments, **deadline.request_arguments())
+                response = run_within(deadline.time_left, post)
                 return parse_response(response)
-            except (httpx2.TransportError, ServiceFailure) as error:
+            except (httpx2.HTTPError, TimeoutError, ServiceFailure) as error:
                 pause = deadline.pause_after(error, response)
             time.sleep(pause)
