@@ -68,7 +68,10 @@ class AsyncClient:
         try:
             return batch.outcomes(await self._post(BATCH_PATH, encoder.batch(batch)))
         except ServiceFailure as failure:
-            return batch.failed(failure)
+            halves = batch.halves_after(failure)
+            if not halves:
+                return batch.failed(failure)
+        return [outcome for half in halves for outcome in await self._read_batch(half, encoder)]
 
     async def _post(self, path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         deadline = Deadline(self._timeout)

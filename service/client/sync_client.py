@@ -76,7 +76,10 @@ class Client:
         try:
             return batch.outcomes(self._post(BATCH_PATH, encoder.batch(batch)))
         except ServiceFailure as failure:
-            return batch.failed(failure)
+            halves = batch.halves_after(failure)
+            if not halves:
+                return batch.failed(failure)
+        return [outcome for half in halves for outcome in self._read_batch(half, encoder)]
 
     def _post(self, path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         deadline = Deadline(self._timeout)

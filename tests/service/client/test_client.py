@@ -262,7 +262,7 @@ def test_large_images_are_sent_in_smaller_batches() -> None:
 
 
 def test_a_failed_request_fails_its_images_and_not_the_rest(pauses: list[float]) -> None:
-    answers = iter([refusal(413, "body_too_large"), None])
+    answers = iter([refusal(401, "unauthorized"), None])
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         count = request.read().count(b'name="files"')
