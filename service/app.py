@@ -17,7 +17,7 @@ from linewise.service.inference.cpu import share_cores
 from linewise.service.inference.engine import Engine
 from linewise.service.inference.loading import LineReader, PageFinder, load_page_finder, load_reader
 from linewise.service.metrics import Metrics
-from linewise.service.middleware.auth import KeyRing, RateLimiter
+from linewise.service.middleware.auth import KeyRing, RateLimiter, WrongKeyLimiter
 from linewise.service.middleware.body_limits import BodyLimitMiddleware
 from linewise.service.middleware.load_shedding import LoadSheddingMiddleware
 from linewise.service.middleware.request_context import RequestContextMiddleware
@@ -55,6 +55,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.keys = KeyRing((key.get_secret_value() for key in settings.api_keys), settings.api_keys_file)
+    app.state.wrong_keys = WrongKeyLimiter()
     app.state.rate = RateLimiter(limits.parse(settings.rate_limit) if settings.rate_limit else None)
     install_handlers(app)
     _add_middleware(app, settings, metrics)

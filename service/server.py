@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import socket
 import warnings
@@ -29,7 +30,17 @@ def run(app: FastAPI, settings: Settings) -> int:
     # Pillow's warnings about uploaded files would break the JSON log on standard error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     _silence_libtiff()
-    config = uvicorn.Config(
+    server = _DrainingServer(server_config(app, settings), engine, settings.drain_delay)
+    with contextlib.suppress(KeyboardInterrupt):  # second Ctrl+C during the drain
+        server.run()
+    if not server.started:
+        return EXIT_NOT_STARTED
+    return EXIT_MODEL_FAILED if server.model_failed else 0
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return the configuration of uvicorn; ``FORWARDED_ALLOW_IPS`` names the trusted proxies, by default none."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -37,14 +48,9 @@ def run(app: FastAPI, settings: Settings) -> int:
         access_log=False,
         http=LimitedHttpProtocol,
         server_header=False,
+        forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", ""),  # uvicorn's default trusts 127.0.0.1
         timeout_graceful_shutdown=int(settings.drain_timeout) + 1,
     )
-    server = _DrainingServer(config, engine, settings.drain_delay)
-    with contextlib.suppress(KeyboardInterrupt):  # second Ctrl+C during the drain
-        server.run()
-    if not server.started:
-        return EXIT_NOT_STARTED
-    return EXIT_MODEL_FAILED if server.model_failed else 0
 
 
 def _silence_libtiff() -> None:

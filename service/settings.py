@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         " space begins a comment. Re-read when it changes.",
     )
     rate_limit: str | None = Field(
-        default=None, description="Maximum images per API key, or per client address without keys, such as 600/minute."
+        default=None,
+        description="Maximum images per API key, or per client address without keys, such as 600/minute; pages of a"
+        " document count as images.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins allowed by CORS, separated by commas."

@@ -19,6 +19,7 @@ from linewise.service.errors import InternalError, ServiceError, note_problem, r
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine
 from linewise.service.inference.pipeline import RecognitionOptions, recognize
+from linewise.service.middleware.auth import charge_pages
 
 if TYPE_CHECKING:
     from linewise.model import Reading
@@ -78,6 +79,7 @@ class BatchRequest:
         item = self._items[index]
         try:
             result = await recognize(self._engine, self._ticket, item.read_bytes, self._recognition_options)
+            charge_pages(self._scope, len(result.document.pages))
             return responses.item(index, item.id, result, self._options)
         except ServiceError as error:
             failure = error

@@ -23,7 +23,7 @@ from linewise.service.inference.engine import Engine, State, within
 from linewise.service.inference.pipeline import RecognitionOptions, RecognitionResult
 from linewise.service.inference.pipeline import recognize as recognize_image
 from linewise.service.metrics import CONTENT_TYPE, Metrics
-from linewise.service.middleware.auth import charge, identify, identify_and_charge
+from linewise.service.middleware.auth import charge, charge_pages, identify, identify_and_charge, identify_and_check
 from linewise.service.settings import Settings
 
 
@@ -52,11 +52,17 @@ Timeout = Annotated[
     ),
 ]
 
-recognition = APIRouter(tags=["recognition"], dependencies=[Depends(identify_and_charge)])
+recognition = APIRouter(tags=["recognition"])
 service = APIRouter(tags=["service"])
 
 
-@recognition.post("/recognize", response_model=RecognizeResponse, response_model_exclude_none=True, **openapi.RECOGNIZE)
+@recognition.post(
+    "/recognize",
+    response_model=RecognizeResponse,
+    response_model_exclude_none=True,
+    dependencies=[Depends(identify_and_charge)],
+    **openapi.RECOGNIZE,
+)
 async def recognize(
     request: Request,
     response: Response,
@@ -79,6 +85,7 @@ async def recognize(
     with engine.admit(len(options.turns), upload.size, deadline) as ticket:
         work = recognize_image(engine, ticket, read_bytes, recognition_options)
         result = await cancel_on_disconnect(request, work)
+        charge_pages(request.scope, len(result.document.pages))
         if output_format is not Format.JSON:
             rendering = _render(engine, output_format, result, read_bytes, deadline)
             content = await cancel_on_disconnect(request, rendering)
@@ -123,7 +130,11 @@ async def _render(
 
 
 @recognition.post(
-    "/recognize/batch", response_model=BatchResponse, response_model_exclude_none=True, **openapi.RECOGNIZE_BATCH
+    "/recognize/batch",
+    response_model=BatchResponse,
+    response_model_exclude_none=True,
+    dependencies=[Depends(identify_and_check)],
+    **openapi.RECOGNIZE_BATCH,
 )
 async def recognize_batch(
     request: Request,
@@ -139,7 +150,7 @@ async def recognize_batch(
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, Format.JSON)
     request.state.images = len(upload.items)
-    charge(request, len(upload.items) - 1)
+    charge(request, len(upload.items))
     ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
     run = BatchRequest(engine, ticket, upload.items, options, recognition_options, request.scope, started)
     if openapi.NDJSON in request.headers.get("accept", ""):

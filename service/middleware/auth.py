@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from limits import RateLimitItem
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.types import Scope
 
-from linewise.service.errors import RateLimited, Unauthorized
+from linewise.service.errors import RateLimited, TooManyFiles, Unauthorized
 from linewise.service.middleware.key_file import WatchedKeyFile
+
+WRONG_KEYS_PER_MINUTE = 30  # from one address
+MAX_REMEMBERED_KEYS = 10_000  # with the addresses that used them
 
 
 class KeyRing:
@@ -48,6 +53,37 @@ class KeyRing:
             self._file_digests = tuple(_digest(key) for key in keys)
 
 
+class WrongKeyLimiter:
+    """Count wrong API keys per address, and refuse untried keys beyond ``WRONG_KEYS_PER_MINUTE``.
+
+    A key that was accepted from the address before is not refused: several clients may share an address.
+    """
+
+    def __init__(self) -> None:
+        self._limit = RateLimitItemPerMinute(WRONG_KEYS_PER_MINUTE)
+        self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._accepted: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+
+    def check(self, address: str, key: str) -> None:
+        """Raise ``RateLimited`` if the address may try no other key now."""
+        if (address, _digest(key)) not in self._accepted and not self._windows.test(self._limit, address):
+            wait = self._windows.get_window_stats(self._limit, address).reset_time - time.time()
+            raise RateLimited(
+                f"Too many wrong API keys from this address: more than {WRONG_KEYS_PER_MINUTE} per minute.",
+                retry_after=wait,
+            )
+
+    def record(self, address: str, key: str, accepted: bool) -> None:
+        """Count a wrong key, or remember an accepted one."""
+        if not accepted:
+            self._windows.hit(self._limit, address)
+            return
+        self._accepted[address, _digest(key)] = None
+        self._accepted.move_to_end((address, _digest(key)))
+        if len(self._accepted) > MAX_REMEMBERED_KEYS:
+            self._accepted.popitem(last=False)
+
+
 class RateLimiter:
     """Count images per client in a sliding window, in memory; without ``limit``, allow all."""
 
@@ -56,14 +92,33 @@ class RateLimiter:
         self._windows = SlidingWindowCounterRateLimiter(MemoryStorage()) if limit is not None else None
 
     def charge(self, client: str, images: int) -> None:
-        """Count images of a client. Raises ``RateLimited``."""
-        if self._limit is None or self._windows is None or images == 0:
+        """Count images of a client, all or none. Raises ``RateLimited``, ``TooManyFiles`` if they can never pass."""
+        if self._limit is None or self._windows is None:
             return
+        if images > self._limit.amount:
+            raise TooManyFiles(f"The batch exceeds the rate limit of {self._described}; send smaller batches.")
         if not self._windows.hit(self._limit, client, cost=images):
-            wait = self._windows.get_window_stats(self._limit, client).reset_time - time.time()
-            raise RateLimited(
-                f"Rate limit exceeded: {self._limit.amount} images per {_period(self._limit)}.", retry_after=wait
-            )
+            self._refuse(self._limit, self._windows, client)
+
+    def check(self, client: str) -> None:
+        """Raise ``RateLimited`` if the client may not send an image now; count nothing."""
+        if self._limit is not None and self._windows is not None and not self._windows.test(self._limit, client):
+            self._refuse(self._limit, self._windows, client)
+
+    def charge_afterwards(self, client: str, images: int) -> None:
+        """Count images that are already read; they use up at most what is left of the limit."""
+        if self._limit is not None and self._windows is not None and images > 0:
+            left = self._windows.get_window_stats(self._limit, client).remaining
+            if left > 0:
+                self._windows.hit(self._limit, client, cost=min(images, left))
+
+    @property
+    def _described(self) -> str:
+        return f"{self._limit.amount} images per {_period(self._limit)}" if self._limit is not None else ""
+
+    def _refuse(self, limit: RateLimitItem, windows: SlidingWindowCounterRateLimiter, client: str) -> None:
+        wait = windows.get_window_stats(limit, client).reset_time - time.time()
+        raise RateLimited(f"Rate limit exceeded: {self._described}.", retry_after=wait)
 
 
 _BEARER_SCHEME = HTTPBearer(auto_error=False, description="API key, if the service requires one.")
@@ -75,15 +130,25 @@ _Header = Annotated[str | None, Depends(_HEADER_SCHEME)]
 
 
 async def identify(request: Request, bearer: _Bearer, header: _Header) -> None:
-    """Set the client id for rate limits: a digest of the key, else the address. Raises ``Unauthorized``."""
+    """Set the client id for rate limits: a digest of the key, else the address.
+
+    Raises ``Unauthorized``, and ``RateLimited`` after too many wrong keys.
+    """
     keys: KeyRing = request.app.state.keys
     key = bearer.credentials if bearer is not None else header
+    address = request.client.host if request.client else "unknown"
     if not keys.required:
-        request.state.client = f"address:{request.client.host if request.client else 'unknown'}"
-    elif key and keys.accepts(key):
-        request.state.client = f"key:{_digest(key).hex()}"
-    else:
-        raise Unauthorized("Send a valid API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
+        request.state.client = f"address:{address}"
+        return
+    if key:
+        wrong_keys: WrongKeyLimiter = request.app.state.wrong_keys
+        wrong_keys.check(address, key)
+        accepted = keys.accepts(key)
+        wrong_keys.record(address, key, accepted)
+        if accepted:
+            request.state.client = f"key:{_digest(key).hex()}"
+            return
+    raise Unauthorized("Send a valid API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
 
 
 async def identify_and_charge(request: Request, bearer: _Bearer, header: _Header) -> None:
@@ -95,10 +160,26 @@ async def identify_and_charge(request: Request, bearer: _Bearer, header: _Header
     charge(request, 1)
 
 
+async def identify_and_check(request: Request, bearer: _Bearer, header: _Header) -> None:
+    """Set the client id and refuse a client at its rate limit, before the body shows the number of images.
+
+    Raises ``Unauthorized``, ``RateLimited``.
+    """
+    await identify(request, bearer, header)
+    limiter: RateLimiter = request.app.state.rate
+    limiter.check(request.state.client)
+
+
 def charge(request: Request, images: int) -> None:
-    """Count images of the identified client. Raises ``RateLimited``."""
+    """Count images of the identified client. Raises ``RateLimited``, ``TooManyFiles``."""
     limiter: RateLimiter = request.app.state.rate
     limiter.charge(request.state.client, images)
+
+
+def charge_pages(scope: Scope, pages: int) -> None:
+    """Count the pages of a document that was charged as one image, once it is read."""
+    limiter: RateLimiter = scope["app"].state.rate
+    limiter.charge_afterwards(scope["state"]["client"], pages - 1)
 
 
 def _digest(key: str) -> bytes:

@@ -153,9 +153,10 @@ def picture() -> bytes:
 
 
 @contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[int]:
+def serving(app: FastAPI, config: uvicorn.Config | None = None) -> Iterator[int]:
     """Run an application on a free loopback port, which is the value of the context."""
-    config = uvicorn.Config(app, port=0, log_config=None, http=LimitedHttpProtocol)
+    config = config or uvicorn.Config(app, log_config=None, http=LimitedHttpProtocol)
+    config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -174,7 +175,9 @@ def serving(app: FastAPI) -> Iterator[int]:
 def serve(fake: FakeReader) -> Callable[..., AbstractContextManager[int]]:
     """Return ``serving`` for an application with the fake reader and the given settings."""
 
-    def run(app: FastAPI | None = None, **settings: Any) -> AbstractContextManager[int]:
-        return serving(app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()))
+    def run(
+        app: FastAPI | None = None, config: uvicorn.Config | None = None, **settings: Any
+    ) -> AbstractContextManager[int]:
+        return serving(app or create_app(Settings(**({"threads": 1} | settings)), fake, FakePages()), config)
 
     return run
