@@ -62,7 +62,8 @@ def _silence_libtiff() -> None:
 class _DrainingServer(uvicorn.Server):
     """Uvicorn server with a drain: unready on the first signal, port closed ``drain_delay`` seconds later.
 
-    The exit code is then 0; uvicorn itself would raise the signal again, which orchestrators treat as a crash. The
+    Requests that arrive in between are served, since load balancers need that time to notice. The exit code is then 0;
+    uvicorn itself would raise the signal again, which orchestrators treat as a crash. The
     server also stops when the model fails permanently, so that an orchestrator restarts the process.
     """
 
@@ -84,10 +85,10 @@ class _DrainingServer(uvicorn.Server):
             self.force_exit = sig == signal.SIGINT
             return
         # The handler may interrupt code that holds a lock, so the event loop does the work.
-        self._loop.call_soon_threadsafe(self._drain)
+        self._loop.call_soon_threadsafe(self._announce_shutdown)
 
-    def _drain(self) -> None:
-        self._engine.drain()
+    def _announce_shutdown(self) -> None:
+        self._engine.announce_shutdown()  # admission stops with the application, when all connections are answered
         asyncio.get_running_loop().call_later(self._drain_delay, self._stop)
 
     def _stop(self) -> None:

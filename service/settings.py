@@ -105,7 +105,8 @@ class Settings(BaseSettings):
     drain_delay: float = Field(
         default=0.0,
         ge=0,
-        description="Time between failing the readiness probe and closing the port at shutdown, in seconds.",
+        description="Time between failing the readiness probe and closing the port at shutdown, in seconds; requests"
+        " are still served.",
     )
     drain_timeout: float = Field(
         default=60.0, gt=0, description="Time to finish admitted requests at shutdown, in seconds."

@@ -71,6 +71,7 @@ class Engine:
         self._images_decoding = 0
         self._decode_seconds = 0.0
         self._failed = False
+        self._leaving = False
         self._draining = False
 
     # Lifecycle --------------------------------------------------------------------------------------------------------
@@ -96,6 +97,10 @@ class Engine:
         self._reader, self._batcher = reader, batcher
         log.info("ready: model %s %s on %s", reader.model_id, reader.revision, reader.device)
 
+    def announce_shutdown(self) -> None:
+        """Fail the readiness probe, so that load balancers choose another replica; work is still admitted."""
+        self._leaving = True
+
     def drain(self) -> None:
         """Stop admission; admitted work is finished."""
         self._draining = True
@@ -114,7 +119,7 @@ class Engine:
         """Current state."""
         if self._failed:
             return State.FAILED
-        if self._draining:
+        if self.draining:
             return State.DRAINING
         if self._batcher is None:
             return State.STARTING
@@ -128,8 +133,8 @@ class Engine:
 
     @property
     def draining(self) -> bool:
-        """Whether ``drain`` was called."""
-        return self._draining
+        """Whether the shutdown was announced or admission has stopped."""
+        return self._leaving or self._draining
 
     @property
     def ready(self) -> bool:

@@ -135,14 +135,28 @@ def test_sigterm_finishes_admitted_requests_and_exits_with_zero(start: Callable[
     assert service.process.wait(30) == 0
 
 
-def test_during_the_drain_delay_it_is_not_ready_and_refuses(start: Callable[..., Service]) -> None:
+def test_during_the_drain_delay_it_is_not_ready_and_serves(start: Callable[..., Service]) -> None:
     service = start(drain_delay="20")
     service.process.send_signal(signal.SIGTERM)
     service.until(lambda: service.get("/healthz/ready").json() == {"status": "draining"})
-    refused = service.post(bitmap())
-    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert service.post(bitmap()).status_code == 200, "load balancers still send requests"
+    assert service.get("/healthz/ready").json() == {"status": "draining"}
     assert service.get("/healthz/live").status_code == 200
     service.process.send_signal(signal.SIGTERM)  # the second one stops at once
+    assert service.process.wait(30) == 0
+
+
+def test_after_the_drain_delay_the_port_closes_and_the_process_ends(start: Callable[..., Service]) -> None:
+    service = start(gate_open=False, drain_delay="0.5")
+    service.process.send_signal(signal.SIGTERM)
+    service.until(lambda: service.get("/healthz/ready").json() == {"status": "draining"})
+    answers: list[Any] = []
+    client = threading.Thread(target=lambda: answers.append(service.post(bitmap())))
+    client.start()
+    service.until(service.closed)
+    service.gate.touch()
+    client.join()
+    assert [answer.status_code for answer in answers] == [200]
     assert service.process.wait(30) == 0
 
 
