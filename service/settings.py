@@ -72,8 +72,12 @@ class Settings(BaseSettings):
     max_batch_pixels: int = Field(
         default=200_000_000, ge=9, description="Maximum total pixels of the images in one batch request."
     )
-    request_timeout: float = Field(default=10.0, gt=0, description="Timeout for a single-image request, in seconds.")
-    batch_timeout: float = Field(default=60.0, gt=0, description="Timeout for a batch request, in seconds.")
+    request_timeout: float = Field(
+        default=10.0, gt=0, description="Timeout for a single-image request after its body has arrived, in seconds."
+    )
+    batch_timeout: float = Field(
+        default=60.0, gt=0, description="Timeout for a batch request after its body has arrived, in seconds."
+    )
     max_request_timeout: float = Field(
         default=120.0, gt=0, description="Maximum timeout that a client can set with X-Request-Timeout, in seconds."
     )

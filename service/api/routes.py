@@ -40,6 +40,12 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _deadline(request: Request, timeout: float) -> float:
+    """Return the deadline on ``time.monotonic``: the upload has a timeout of its own and does not count."""
+    received: float = getattr(request.state, "body_received", time.monotonic())
+    return received + timeout
+
+
 OptionsInQuery = Annotated[QueryOptions, Query()]
 Timeout = Annotated[
     float | None,
@@ -48,7 +54,8 @@ Timeout = Annotated[
         gt=0,
         allow_inf_nan=False,
         json_schema_extra=without_null,
-        description="Timeout for this request, in seconds; capped by the service's own limit.",
+        description="Timeout for this request, in seconds from the arrival of its body; capped by the service's own"
+        " limit.",
     ),
 ]
 
@@ -72,12 +79,13 @@ async def recognize(
     """Read the text of one image."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
-    deadline = started + min(timeout or settings.request_timeout, settings.max_request_timeout)
+    timeout = min(timeout or settings.request_timeout, settings.max_request_timeout)
     output_format, media_type = responses.negotiate(",".join(request.headers.getlist("accept")))
     if output_format is Format.PDF:
         searchable_pdf.check_installed()
-    engine.check(deadline)  # rejects before megabytes are received
+    engine.check(started + timeout)  # rejects before megabytes are received
     upload = await parse_single(request, engine.offload)
+    deadline = _deadline(request, timeout)
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, output_format)
     request.state.images = 1
@@ -144,9 +152,10 @@ async def recognize_batch(
     """Read the text of several images."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
-    deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
-    engine.check(deadline)
+    timeout = min(timeout or settings.batch_timeout, settings.max_request_timeout)
+    engine.check(started + timeout)
     upload = await parse_batch(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
+    deadline = _deadline(request, timeout)
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, Format.JSON)
     request.state.images = len(upload.items)

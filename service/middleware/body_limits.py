@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -21,7 +22,8 @@ class BodyLimitMiddleware:
     Each body may have ``max_bytes`` bytes, or the limit of its path in ``path_limits``, and must arrive within
     ``timeout`` seconds. All bodies being received or processed may have ``max_total_bytes`` bytes together; beyond
     that, requests get 503. A ``Content-Length`` over the limit is rejected without reading the body; a body without
-    that header is counted as it arrives. Errors are raised where the application reads the body, so the usual error
+    that header is counted as it arrives. ``body_received`` of the request's state is the time of the last byte on the
+    ``time.monotonic`` clock. Errors are raised where the application reads the body, so the usual error
     handlers answer them.
     """
 
@@ -51,7 +53,7 @@ class BodyLimitMiddleware:
         if content_length.isdecimal() and int(content_length) > limit:
             await problem_response(_body_too_large(limit), scope)(scope, receive, send)
             return
-        body = _LimitedBody(self, receive, limit)
+        body = _LimitedBody(self, scope, receive, limit)
         expects_continue = "expect" in Headers(scope=scope)  # such a client sends no body after an early answer
 
         async def drain_then_send(message: Message) -> None:
@@ -68,8 +70,9 @@ class BodyLimitMiddleware:
 class _LimitedBody:
     """The receiving side of one request, with the limits applied."""
 
-    def __init__(self, limits: BodyLimitMiddleware, receive: Receive, max_bytes: int) -> None:
+    def __init__(self, limits: BodyLimitMiddleware, scope: Scope, receive: Receive, max_bytes: int) -> None:
         self.received_bytes = 0
+        self._scope = scope
         self._limits = limits
         self._receive = receive
         self._max_bytes = max_bytes
@@ -102,6 +105,7 @@ class _LimitedBody:
             self._count(len(message.get("body", b"")))
             if not message.get("more_body", False):
                 self._complete = True
+                self._scope.setdefault("state", {})["body_received"] = time.monotonic()
                 self._deadline = math.inf  # only the disconnect can follow, which has no deadline
         return message
 

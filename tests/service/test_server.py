@@ -78,6 +78,24 @@ def test_a_slow_upload_is_timed_out_and_others_are_served_meanwhile(serve: Serve
     assert (status, body["code"]) == (408, "upload_timeout")
 
 
+FORM = b'--B\r\nContent-Disposition: form-data; name="%s"; filename="a"\r\n\r\n%s\r\n--B--\r\n'
+
+
+@pytest.mark.parametrize("kind", ["raw", "form", "batch"])
+def test_a_slow_upload_to_an_idle_service_is_served(serve: Serve, picture: bytes, kind: str) -> None:
+    path = "/recognize/batch" if kind == "batch" else "/recognize"
+    body = picture if kind == "raw" else FORM % (b"files" if kind == "batch" else b"file", picture)
+    content_type = "image/png" if kind == "raw" else "multipart/form-data; boundary=B"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    timeouts = {"request_timeout": 0.5, "batch_timeout": 0.5}
+    with serve(**timeouts) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head.encode() + body[:20])
+        time.sleep(0.8)  # longer than the deadline, which begins when the body has arrived
+        connection.sendall(body[20:])
+        status, result = answer(connection)
+    assert status == 200 and result.get("summary", {"error": 0})["error"] == 0
+
+
 def test_a_disconnect_during_the_upload_affects_no_other_client(serve: Serve, picture: bytes) -> None:
     with serve() as port:
         for sent in (b"", b"abc"):
