@@ -176,7 +176,8 @@ async def models(request: Request) -> ModelList:
 
 
 @service.get("/healthz/live", response_model=Health, **openapi.LIVE)
-@service.get("/v2/health/live", include_in_schema=False)
+@service.head("/healthz/live", include_in_schema=False)
+@service.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 async def live(request: Request) -> Response:
     """Answer the liveness probe."""
     engine = _engine(request)
@@ -185,7 +186,8 @@ async def live(request: Request) -> Response:
 
 
 @service.get("/healthz/ready", response_model=Health, **openapi.READY)
-@service.get("/v2/health/ready", include_in_schema=False)
+@service.head("/healthz/ready", include_in_schema=False)
+@service.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
 async def ready(request: Request) -> Response:
     """Answer the readiness probe."""
     engine = _engine(request)

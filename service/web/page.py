@@ -24,7 +24,7 @@ def _serve(path: str, name: str, media_type: str) -> None:
     async def answer() -> Response:
         return Response(content, headers=_HEADERS, media_type=media_type)
 
-    page.add_api_route(path, answer, methods=["GET"], name=name)
+    page.add_api_route(path, answer, methods=["GET", "HEAD"], name=name)
 
 
 _serve("/", "index.html", "text/html")

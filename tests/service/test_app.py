@@ -118,6 +118,23 @@ def test_a_malformed_request_id_is_replaced(client: TestClient, request_id: str)
     assert echoed != request_id and len(echoed) == 32
 
 
+HEAD_ROUTES = ("/", "/web/page.css", "/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
+
+
+@pytest.mark.parametrize("path", HEAD_ROUTES)
+def test_head_answers_as_get_without_a_body(client: TestClient, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length", "content-security-policy"):
+        assert head.headers.get(name) == get.headers.get(name)
+
+
+def test_head_on_the_readiness_route_follows_the_model(make_client: Callable[..., TestClient], fake: Any) -> None:
+    fake.warm_gate.clear()
+    client = make_client()
+    assert (client.head("/healthz/ready").status_code, client.head("/healthz/live").status_code) == (503, 200)
+
+
 def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
     missing = client.get("/nothing/here")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
