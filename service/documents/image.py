@@ -1,6 +1,7 @@
 """Decoding of untrusted image files to upright 8-bit images.
 
-Pillow decodes the formats listed here and no others. The size in the header is checked before any pixel is decoded.
+Pillow decodes the formats listed here and no others. The size in the header, and what else multiplies the work, is
+checked before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
 
+from linewise.service.documents.decode_cost import check_decode_cost
 from linewise.service.errors import (
     Animated,
     EmptyFile,
@@ -115,6 +117,7 @@ def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, fra
             elif frame:
                 image.seek(frame)
                 _check_size(image.size, limits)
+            check_decode_cost(image, data, limits.max_pixels)
             return _decode_open(image, side)
     except ImageError:
         raise
