@@ -51,6 +51,23 @@ def test_each_page_is_decoded_by_itself(file_format: str) -> None:
         assert levels == pytest.approx(greys, abs=6)
 
 
+def filled_form() -> bytes:
+    """A PDF of one empty page with a filled text field, in which a black box is drawn."""
+    return pdf_of(
+        b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[4 0 R]>>>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 72 72]/Annots[4 0 R]>>",
+        b"<</Type/Annot/Subtype/Widget/FT/Tx/T(a)/V(b)/Rect[18 18 54 54]/F 4/P 3 0 R/AP<</N 5 0 R>>>>",
+        stream(b"/Type/XObject/Subtype/Form/BBox[0 0 36 36]", b"0 0 18 36 re f", packed=False),
+    )
+
+
+def test_the_values_of_a_form_are_drawn() -> None:
+    pixels = decode_page(filled_form(), 0, LIMITS).pixels
+    assert pixels.shape == (200, 200)
+    assert pixels[60:140, 55:95].max() == 0 and pixels[60:140, 105:145].min() == 255  # the field has no colour
+
+
 def test_a_picture_is_a_document_of_one_page() -> None:
     buffer = io.BytesIO()
     sheet((30,)).save(buffer, "PNG")
