@@ -16,6 +16,7 @@ from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
 from linewise.service.documents.conversion import Pixels, to_pixels, upright
 from linewise.service.documents.decode_cost import check_decode_cost
+from linewise.service.documents.tiff import page_directories
 from linewise.service.errors import (
     Animated,
     EmptyFile,
@@ -38,6 +39,8 @@ PAGE_IMAGE_SIDE_PX = 2304
 
 # Memory that ``decode`` needs at most for each pixel of the original, all formats; tested in a process of its own.
 DECODE_BYTES_PER_PIXEL = 16
+
+SEVERAL_FRAMES = "The image has several frames or pages; send one picture, or a TIFF with mode=page."
 
 _SIGNATURES = (
     b"\x89PNG\r\n\x1a\n",
@@ -86,7 +89,7 @@ class UprightImage:
 def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, frame: int | None = None) -> UprightImage:
     """Decode an untrusted image file; an image whose shorter side is at least twice ``side`` pixels is reduced.
 
-    ``frame`` selects a frame of a TIFF, from 0; without it, several frames are an error. Raises a subclass of
+    ``frame`` selects a page of a TIFF, from 0; without it, several frames or pages are an error. Raises a subclass of
     ``ImageError`` for anything but one readable image, and ``EmptyFile`` for no bytes.
     """
     if not data:
@@ -97,12 +100,11 @@ def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, fra
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.format == "TIFF":
+                _select_page(image, data, frame, limits)
             _check_size(image.size, limits)
-            if frame is None or image.format != "TIFF":
+            if image.format != "TIFF":
                 _check_frames(image)
-            elif frame:
-                image.seek(frame)
-                _check_size(image.size, limits)
             check_decode_cost(image, data, limits.max_pixels)
             return _decode_open(image, side)
     except ImageError:
@@ -160,16 +162,23 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
+def _select_page(image: Image.Image, data: bytes, page: int | None, limits: ImageLimits) -> None:
+    directories = page_directories(data, limits.max_pages if page is not None else 1)
+    if page is None and len(directories) > 1:
+        raise Animated(SEVERAL_FRAMES)
+    image.seek(directories[page or 0])
+
+
 def _check_frames(image: Image.Image) -> None:
     # MPO is a JPEG with appended previews or depth maps, as phones write it; the first frame is the photo.
     if image.format == "MPO":
         return
     try:
-        image.seek(1)  # n_frames would walk through all pages of a TIFF
+        image.seek(1)
     except EOFError:
         image.seek(0)
         return
-    raise Animated("The image has several frames or pages; send one picture, or a TIFF with mode=page.")
+    raise Animated(SEVERAL_FRAMES)
 
 
 def _decode_open(image: Image.Image, side: int) -> UprightImage:
