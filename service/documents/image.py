@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
 from linewise.service.documents.conversion import Pixels, to_pixels, upright
 from linewise.service.documents.decode_cost import check_decode_cost
@@ -26,6 +25,8 @@ from linewise.service.errors import (
     Undecodable,
     UnsupportedImage,
 )
+
+Image.MAX_IMAGE_PIXELS = None  # ImageLimits replaces Pillow's limit of 89 megapixels, which ignores the settings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MIN_SIDE_PX = 3  # a stroke with a gap on each side
@@ -109,8 +110,6 @@ def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, fra
             return _decode_open(image, side)
     except ImageError:
         raise
-    except (DecompressionBombError, DecompressionBombWarning):
-        raise ImageTooLarge(f"The image has more than {limits.max_pixels} pixels.") from None
     except UnidentifiedImageError:
         raise Undecodable("The header of the image is corrupt.") from None
     except Exception as error:  # on malformed bytes, Pillow's plugins raise almost any type
