@@ -135,7 +135,9 @@ async def recognize_batch(
     engine, settings = _engine(request), _settings(request)
     deadline = started + min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(deadline)
-    upload = await parse_batch(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
+    upload = await parse_batch(
+        request, engine.offload, settings.max_batch_files, settings.max_batch_pixels, engine.image_limits
+    )
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, Format.JSON)
     request.state.images = len(upload.items)

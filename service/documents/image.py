@@ -121,12 +121,13 @@ def rotated(pixels: Pixels, turn: int) -> Pixels:
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90)) if turn else pixels
 
 
-def measure(data: bytes) -> int:
-    """Return the number of pixels in an image's header; 0 if it is unreadable, which ``decode`` reports."""
+def measure(data: bytes, limits: ImageLimits) -> int:
+    """Return the number of pixels in an image's header; 0 if ``decode`` refuses the image before decoding a pixel."""
     if not has_image_signature(data):
         return 0
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, limits)
             return image.width * image.height
     except Exception:  # as in decode
         return 0
