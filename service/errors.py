@@ -116,7 +116,7 @@ class Undecodable(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """Pixels, side length or aspect ratio exceed the limit."""
+    """Pixels, side length, aspect ratio or the work of decoding exceed the limit."""
 
     code = "image_too_large"
 

@@ -154,7 +154,9 @@ async def recognize_batch(
     engine, settings = _engine(request), _settings(request)
     timeout = min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(started + timeout)
-    upload = await parse_batch(request, engine.offload, settings.max_batch_files, settings.max_batch_pixels)
+    upload = await parse_batch(
+        request, engine.offload, settings.max_batch_files, settings.max_batch_pixels, engine.image_limits
+    )
     deadline = _deadline(request, timeout)
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, Format.JSON)

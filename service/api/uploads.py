@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from linewise.service.api.schemas import BatchBody, RecognizeBody
-from linewise.service.documents.image import measure
+from linewise.service.documents.image import ImageLimits, measure
 from linewise.service.errors import BadRequest, EmptyFile, ImageTooLarge, ServiceError, TooManyFiles
 
 ReadBytes = Callable[[], bytes]
@@ -80,10 +80,13 @@ async def parse_single(request: Request, offload: Offload) -> ParsedRequest:
     )
 
 
-async def parse_batch(request: Request, offload: Offload, max_files: int, max_pixels: int) -> ParsedRequest:
+async def parse_batch(
+    request: Request, offload: Offload, max_files: int, max_pixels: int, limits: ImageLimits
+) -> ParsedRequest:
     """Parse a batch request.
 
     Raises ``BadRequest``, ``TooManyFiles``, and ``ImageTooLarge`` if the images have more than ``max_pixels`` together.
+    An image that exceeds ``limits`` is never decoded and does not count.
     """
     too_many = TooManyFiles(f"The request has more than the limit of {max_files} images.")
     content_type = _content_type(request)
@@ -96,16 +99,16 @@ async def parse_batch(request: Request, offload: Offload, max_files: int, max_pi
         raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
     if len(parsed.items) > max_files:
         raise too_many
-    if await offload(partial(_total_pixels, parsed.items)) > max_pixels:
+    if await offload(partial(_total_pixels, parsed.items, limits)) > max_pixels:
         raise ImageTooLarge(f"The images together have more than the limit of {max_pixels} pixels.")
     return parsed
 
 
-def _total_pixels(items: Sequence[UploadedImage]) -> int:
+def _total_pixels(items: Sequence[UploadedImage], limits: ImageLimits) -> int:
     pixels = 0
     for item in items:
         with suppress(ServiceError):  # reported later, as the problem of this item
-            pixels += measure(item.read_bytes())
+            pixels += measure(item.read_bytes(), limits)
     return pixels
 
 

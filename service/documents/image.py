@@ -1,6 +1,7 @@
 """Decoding of untrusted image files to upright 8-bit images.
 
-Pillow decodes the formats listed here and no others. The size in the header is checked before any pixel is decoded.
+Pillow decodes the formats listed here and no others. The size in the header, and what else multiplies the work, is
+checked before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
 
+from linewise.service.documents.conversion import Pixels, to_pixels, upright
+from linewise.service.documents.decode_cost import check_decode_cost
+from linewise.service.documents.tiff import page_directories
 from linewise.service.errors import (
     Animated,
     EmptyFile,
@@ -24,7 +26,7 @@ from linewise.service.errors import (
     UnsupportedImage,
 )
 
-Pixels = npt.NDArray[np.uint8]
+Image.MAX_IMAGE_PIXELS = None  # ImageLimits replaces Pillow's limit of 89 megapixels, which ignores the settings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MIN_SIDE_PX = 3  # a stroke with a gap on each side
@@ -36,11 +38,10 @@ LINE_IMAGE_SIDE_PX = 256
 # The same for a page: lines are detected at half of this size, and cut from the full size.
 PAGE_IMAGE_SIDE_PX = 2304
 
-# Standard deviation of the brightness of visible pixels, 0 to 255. Above it, an image with alpha carries its content in
-# the colours; below it, the visible part is uniform ink and the content is in the alpha channel.
-UNIFORM_INK_MAX_DEVIATION = 40.0
+# Memory that ``decode`` needs at most for each pixel of the original, all formats; tested in a process of its own.
+DECODE_BYTES_PER_PIXEL = 16
 
-BAND_ROWS = 64  # rows of a 16-bit image that are scaled at once
+SEVERAL_FRAMES = "The image has several frames or pages; send one picture, or a TIFF with mode=page."
 
 _SIGNATURES = (
     b"\x89PNG\r\n\x1a\n",
@@ -52,17 +53,8 @@ _SIGNATURES = (
     b"MM\x00\x2b",
 )
 
-# EXIF orientation -> transposition that makes the image upright, and the clockwise rotation in it in degrees (after the
-# reflection, if there is one).
-_UPRIGHT = {
-    2: (Transpose.FLIP_LEFT_RIGHT, 0),
-    3: (Transpose.ROTATE_180, 180),
-    4: (Transpose.FLIP_TOP_BOTTOM, 180),
-    5: (Transpose.TRANSPOSE, 270),
-    6: (Transpose.ROTATE_270, 90),
-    7: (Transpose.TRANSVERSE, 90),
-    8: (Transpose.ROTATE_90, 270),
-}
+# EXIF orientation -> clockwise rotation in degrees that makes the image upright, after the reflection if there is one
+_ROTATION = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ class UprightImage:
 def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, frame: int | None = None) -> UprightImage:
     """Decode an untrusted image file; an image whose shorter side is at least twice ``side`` pixels is reduced.
 
-    ``frame`` selects a frame of a TIFF, from 0; without it, several frames are an error. Raises a subclass of
+    ``frame`` selects a page of a TIFF, from 0; without it, several frames or pages are an error. Raises a subclass of
     ``ImageError`` for anything but one readable image, and ``EmptyFile`` for no bytes.
     """
     if not data:
@@ -109,17 +101,15 @@ def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, fra
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.format == "TIFF":
+                _select_page(image, data, frame, limits)
             _check_size(image.size, limits)
-            if frame is None or image.format != "TIFF":
+            if image.format != "TIFF":
                 _check_frames(image)
-            elif frame:
-                image.seek(frame)
-                _check_size(image.size, limits)
+            check_decode_cost(image, data, limits.max_pixels)
             return _decode_open(image, side)
     except ImageError:
         raise
-    except (DecompressionBombError, DecompressionBombWarning):
-        raise ImageTooLarge(f"The image has more than {limits.max_pixels} pixels.") from None
     except UnidentifiedImageError:
         raise Undecodable("The header of the image is corrupt.") from None
     except Exception as error:  # on malformed bytes, Pillow's plugins raise almost any type
@@ -131,12 +121,13 @@ def rotated(pixels: Pixels, turn: int) -> Pixels:
     return np.ascontiguousarray(np.rot90(pixels, -turn // 90)) if turn else pixels
 
 
-def measure(data: bytes) -> int:
-    """Return the number of pixels in an image's header; 0 if it is unreadable, which ``decode`` reports."""
+def measure(data: bytes, limits: ImageLimits) -> int:
+    """Return the number of pixels in an image's header; 0 if ``decode`` refuses the image before decoding a pixel."""
     if not has_image_signature(data):
         return 0
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, limits)
             return image.width * image.height
     except Exception:  # as in decode
         return 0
@@ -171,40 +162,40 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
+def _select_page(image: Image.Image, data: bytes, page: int | None, limits: ImageLimits) -> None:
+    directories = page_directories(data, limits.max_pages if page is not None else 1)
+    if page is None and len(directories) > 1:
+        raise Animated(SEVERAL_FRAMES)
+    image.seek(directories[page or 0])
+
+
 def _check_frames(image: Image.Image) -> None:
     # MPO is a JPEG with appended previews or depth maps, as phones write it; the first frame is the photo.
     if image.format == "MPO":
         return
     try:
-        image.seek(1)  # n_frames would walk through all pages of a TIFF
+        image.seek(1)
     except EOFError:
         image.seek(0)
         return
-    raise Animated("The image has several frames or pages; send one picture, or a TIFF with mode=page.")
+    raise Animated(SEVERAL_FRAMES)
 
 
 def _decode_open(image: Image.Image, side: int) -> UprightImage:
     width, height = image.size
     file_format = "JPEG" if image.format == "MPO" else str(image.format)
-    rotation = _UPRIGHT.get(_orientation(image), (None, 0))[1]
+    rotation = _ROTATION.get(_orientation(image), 0)
     divisor = max(1, min(width, height) // side)
     if divisor > 1:
         # libjpeg reduces while decoding; other formats ignore this
         image.draft(None, (math.ceil(width / divisor), math.ceil(height / divisor)))
     image.load()
-    converted = _to_eight_bits(image)
-    if (divisor := min(converted.size) // side) > 1:
-        converted = converted.reduce(divisor)
-    pixels = np.asarray(converted)
-    if converted.mode == "RGBA":
-        pixels = _composite(pixels)
     # Pillow transposes a TIFF while loading it, including its size, and then reports no orientation.
     remaining = _orientation(image)
-    if remaining in _UPRIGHT:
-        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[remaining][0]))
+    pixels = upright(to_pixels(image, max(1, min(image.size) // side)), remaining)
     if remaining >= 5:
         width, height = height, width
-    return UprightImage(np.ascontiguousarray(pixels), width, height, file_format, rotation, width / pixels.shape[1])
+    return UprightImage(pixels, width, height, file_format, rotation, width / pixels.shape[1])
 
 
 def _orientation(image: Image.Image) -> int:
@@ -214,46 +205,3 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # malformed metadata must not fail the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to L, RGB or RGBA."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scale_to_eight_bits(np.asarray(image)))
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _scale_to_eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
-    """Scale grey values of 12, 16 or 32 bits or floating point to 8 bits by their range."""
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    grey = np.full(values.shape, 255, np.uint8)
-    if high > low:
-        for band in range(0, len(values), BAND_ROWS):  # a float copy of the whole takes four times the memory
-            rows = values[band : band + BAND_ROWS].astype(np.float64)
-            grey[band : band + BAND_ROWS] = np.rint((rows - low) * (255.0 / (high - low)))
-    return grey
-
-
-def _composite(rgba: Pixels) -> Pixels:
-    """Composite an RGBA image ``(H, W, 4)`` onto black or white, whichever keeps it readable.
-
-    Uniform ink gets the background opposite to its brightness. An image with light and dark parts, such as a label with
-    rounded corners, gets the background closest to it, so that its edge does not become a stroke.
-    """
-    colour = rgba[..., :3].astype(np.float32)
-    alpha = rgba[..., 3:].astype(np.float32) / 255.0
-    weight = alpha[..., 0]
-    visible = float(weight.sum())
-    if visible == 0.0:
-        return np.full((*rgba.shape[:2], 3), 255, np.uint8)
-    luma = colour @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-    mean = float((luma * weight).sum()) / visible
-    deviation = math.sqrt(float((np.square(luma - mean) * weight).sum()) / visible)
-    is_bright = mean >= 127.5
-    background = 255.0 if is_bright == (deviation > UNIFORM_INK_MAX_DEVIATION) else 0.0
-    composed: Pixels = np.rint(colour * alpha + background * (1.0 - alpha)).astype(np.uint8)
-    return composed

@@ -5,7 +5,6 @@ PDF needs the extra ``pdf``: PDFium renders its pages in a process of its own, a
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from linewise.service.documents.image import (
     decode,
     has_image_signature,
 )
+from linewise.service.documents.tiff import page_directories
 from linewise.service.errors import ImageTooLarge, ImageTooSmall, Undecodable, UnsupportedImage
 
 RENDER_DPI = 200  # small print is 20 pixels high
@@ -48,15 +48,17 @@ def page_count(data: bytes, limit: int) -> int:
     """Count the pages of a file; 1 for any image that is not a multi-page TIFF.
 
     Raises ``ImageTooLarge`` for more than ``limit``, ``UnsupportedImage`` for a PDF without the extra, ``Undecodable``
-    for a PDF that is corrupt or encrypted.
+    for a PDF or TIFF that is corrupt and for a PDF that is encrypted.
     """
     if is_pdf(data):
         try:
             count = _run_pdf_worker(data, 0, "count")[0]["pages"]
         except _PdfWorkerFailed:
             raise Undecodable("The PDF is corrupt, cut short or locked with a password.") from None
+    elif has_image_signature(data) and data.startswith((b"II", b"MM")):
+        count = len(page_directories(data, limit))
     else:
-        count = _count_frames(data, limit)
+        count = 1
     if count > limit:
         raise ImageTooLarge(f"The document has more than {limit} pages; send it in parts.")
     if count == 0:
@@ -121,19 +123,3 @@ def _run_pdf_worker(data: bytes, memory: int, task: str, *arguments: float) -> t
         raise _PdfWorkerFailed
     line = result.stdout.index(b"\n")
     return json.loads(result.stdout[:line]), memoryview(result.stdout)[line + 1 :]
-
-
-def _count_frames(data: bytes, limit: int) -> int:
-    """Count the pages of a TIFF, up to ``limit`` + 1, since its chain of pages may be circular."""
-    if not data.startswith((b"II", b"MM")):
-        return 1
-    try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
-            for count in range(1, limit + 1):
-                try:
-                    image.seek(count)
-                except EOFError:
-                    return count
-            return limit + 1
-    except Exception:  # decoding reports the error
-        return 1

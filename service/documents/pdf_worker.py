@@ -28,6 +28,7 @@ def count(document: Any) -> None:
 
 def draw(document: Any, number: str, scale: str, max_pixels: str, max_side: str) -> None:
     """Print the size of a page, and its pixels unless they exceed the limits."""
+    document.init_forms()  # draws the values of form fields; must precede the page
     page = document[int(number)]
     width, height = (math.ceil(points * float(scale)) for points in page.get_size())
     if width * height > int(max_pixels) or max(width, height) > int(max_side):

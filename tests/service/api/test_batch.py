@@ -14,6 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from tests.service.documents.test_image import png_with_header
+
 NDJSON = {"accept": "application/x-ndjson"}
 
 
@@ -153,6 +155,18 @@ def test_the_pixels_of_all_images_together_are_bounded(make_client: Callable[...
     response = send(3)
     assert (response.status_code, response.json()["code"]) == (422, "image_too_large")
     assert "4800 pixels" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("form", ["files", "json"])
+def test_images_that_are_too_large_are_their_own_problem(make_client: Callable[..., TestClient], form: str) -> None:
+    client = make_client(max_pixels=60 * 40, max_batch_pixels=2 * 60 * 40)
+    pictures = [png_with_header(60, 41), grey(7), png_with_header(60, 41)]
+    files = [("files", (f"{number}.png", data)) for number, data in enumerate(pictures)]
+    sent = {"files": files} if form == "files" else {"json": as_json(*[("a", data) for data in pictures])}
+    response = client.post("/recognize/batch", **sent)
+    assert response.status_code == 200
+    errors = [result.get("error", {}).get("code") for result in response.json()["results"]]
+    assert errors == ["image_too_large", None, "image_too_large"]
 
 
 def test_a_batch_that_does_not_fit_is_refused_whole(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -124,6 +125,16 @@ def test_a_small_file_of_81_megapixels_is_refused_by_its_header() -> None:
 def test_a_header_beyond_pillows_own_limits_is_refused_as_too_large(side: int) -> None:
     with pytest.raises(ImageTooLarge):
         read(png_with_header(side, side))
+
+
+def test_the_limit_of_pixels_may_exceed_that_of_pillow() -> None:
+    limits = ImageLimits(max_pixels=400_000_000, max_side=32_768, max_aspect=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Undecodable):  # not too large: the pixels are missing
+            read(png_with_header(20_000, 10_000), limits)
+        with pytest.raises(ImageTooLarge, match="20001 x 20000 pixels; the limit is 400000000"):
+            read(png_with_header(20_001, 20_000), limits)
 
 
 def test_a_side_over_the_limit_is_refused() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from linewise.service.bulk.sources import document_length
-from linewise.service.documents.image import ImageLimits
+from linewise.service.documents.image import ImageLimits, UprightImage, decode
 from linewise.service.documents.multipage import decode_page, page_count
-from linewise.service.errors import ImageTooLarge, Undecodable, UnsupportedImage
+from linewise.service.errors import Animated, ImageTooLarge, Undecodable, UnsupportedImage
 from tests.campaigns.documents import pdf_of, stream
 from tests.service.inference.test_pipeline import post
 
@@ -51,6 +51,23 @@ def test_each_page_is_decoded_by_itself(file_format: str) -> None:
         assert levels == pytest.approx(greys, abs=6)
 
 
+def filled_form() -> bytes:
+    """A PDF of one empty page with a filled text field, in which a black box is drawn."""
+    return pdf_of(
+        b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[4 0 R]>>>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 72 72]/Annots[4 0 R]>>",
+        b"<</Type/Annot/Subtype/Widget/FT/Tx/T(a)/V(b)/Rect[18 18 54 54]/F 4/P 3 0 R/AP<</N 5 0 R>>>>",
+        stream(b"/Type/XObject/Subtype/Form/BBox[0 0 36 36]", b"0 0 18 36 re f", packed=False),
+    )
+
+
+def test_the_values_of_a_form_are_drawn() -> None:
+    pixels = decode_page(filled_form(), 0, LIMITS).pixels
+    assert pixels.shape == (200, 200)
+    assert pixels[60:140, 55:95].max() == 0 and pixels[60:140, 105:145].min() == 255  # the field has no colour
+
+
 def test_a_picture_is_a_document_of_one_page() -> None:
     buffer = io.BytesIO()
     sheet((30,)).save(buffer, "PNG")
@@ -63,6 +80,50 @@ def test_a_picture_that_speaks_of_pdf_is_a_picture() -> None:
     sheet((30,)).save(buffer, "JPEG", comment=b"made from %PDF-1.7")
     assert b"%PDF-" in buffer.getvalue()[:1024]
     assert decode_page(buffer.getvalue(), 0, LIMITS).format == "JPEG"
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+def test_a_tiff_that_is_cut_short_is_refused_and_names_the_page(client: TestClient, share: float) -> None:
+    data = saved("TIFF")
+    with pytest.raises(Undecodable, match=r"page [23] is missing|image is corrupt or cut short"):
+        read_all(data[: int(len(data) * share)])
+    response = post(client, data[: int(len(data) * share)], mode="page")
+    assert (response.status_code, response.json()["code"]) == (422, "undecodable")
+
+
+def read_all(data: bytes) -> list[UprightImage]:
+    return [decode_page(data, number, LIMITS) for number in range(page_count(data, 50))]
+
+
+def with_subfile_types(*types: int) -> bytes:
+    """A TIFF of pages of growing width, each with its subfile type."""
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer) as file:
+        for number, kind in enumerate(types):
+            Image.new("L", (30 + number, 40), 255).save(file, "TIFF", tiffinfo={254: kind})
+            file.newFrame()
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("types", "widths"),
+    [
+        ((0, 1), [30]),
+        ((1, 0), [31]),
+        ((2, 1, 2, 1, 4, 5), [30, 32]),
+        ((0, 0), [30, 31]),
+        ((1,), [30]),
+        ((1, 1), [30, 31]),
+    ],
+)
+def test_thumbnails_and_masks_are_no_pages(types: tuple[int, ...], widths: list[int]) -> None:
+    data = with_subfile_types(*types)
+    assert [image.width for image in read_all(data)] == widths
+    if len(widths) == 1:
+        assert decode(data, LIMITS).width == widths[0]
+    else:
+        with pytest.raises(Animated):
+            decode(data, LIMITS)
 
 
 @pytest.mark.parametrize("file_format", ["PDF", "TIFF"])
