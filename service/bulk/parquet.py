@@ -124,6 +124,9 @@ class TableFile(RowFile):
     def finish(self) -> None:
         """Append the rows of the journal to the table, atomically, and delete the journal."""
         super().finish()
+        self._merge()
+
+    def _merge(self) -> None:
         new = (row for row in rows_of(self.path) if row.id not in self._ids_in_table)
         if (first := next(new, None)) is not None or not self.table.exists():
             draft = self.table.with_name(self.table.name + ".part")

@@ -111,10 +111,11 @@ def test_a_second_run_adds_missing_rows_and_none_twice(
 
 def test_a_file_with_other_content_is_not_changed(tmp_path: Path) -> None:
     other = tmp_path / "notes.jsonl"
-    other.write_text('{"id": "a"}\n{"note": "mine"}\n')
+    content = '{"id": "a", "text": "A", "confidence": 0.5, "error": null}\n{"note": "mine"}\n'
+    other.write_text(content)
     with pytest.raises(BulkError, match=r"line 2: not a row"):
         RowFile(other)
-    assert other.read_text() == '{"id": "a"}\n{"note": "mine"}\n'
+    assert other.read_text() == content
 
 
 @pytest.mark.parametrize(
