@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
 from linewise.service.bulk.sources import Failure, open_source
+from linewise.service.inference.results import is_device_lost
 
 if TYPE_CHECKING:
     from linewise.model import Decoding
@@ -53,6 +56,9 @@ def read_rows(
     """Read images with ``threads`` threads; yields one row per image in order.
 
     Memory is bounded: at most two batches per thread are in flight.
+
+    Raises:
+        BulkError: the model is lost; the images of the rows so far are read.
     """
     entries = (Entry(image, image) if isinstance(image, str) else image for image in images)
     in_flight: deque[Future[list[Row]]] = deque()
@@ -76,7 +82,10 @@ def _read_batch(reader: LineReader, batch: list[Entry], limits: ImageLimits, dec
     try:
         readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
     except Exception as error:
+        if is_device_lost(error):
+            raise _model_lost(error) from error
         if len(batch) == 1:
+            _check_reader(reader)
             return [Row(batch[0].id, None, None, f"The image could not be read: {type(error).__name__}.")]
         return [row for entry in batch for row in _read_batch(reader, [entry], limits, decoding)]
     rows = []
@@ -87,6 +96,19 @@ def _read_batch(reader: LineReader, batch: list[Entry], limits: ImageLimits, dec
             reading = next(readings)
             rows.append(Row(entry.id, reading.text, round(reading.confidence, 4)))
     return rows
+
+
+def _check_reader(reader: LineReader) -> None:
+    """Read a blank image: a reader that fails for it fails for every image. Raises ``BulkError``."""
+    try:
+        reader.read([np.full((32, 32), 255, np.uint8)], [None])
+    except Exception as error:
+        raise _model_lost(error) from error
+
+
+def _model_lost(error: Exception) -> BulkError:
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return BulkError(f"the model is lost: {reason}; start the same command again to go on")
 
 
 def _open(entry: Entry, limits: ImageLimits) -> UprightImage | Failure:
