@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from linewise.service.bulk.sources import Failure, open_source
+from linewise.service.bulk.sources import Failure, displayed, open_source
 from linewise.service.inference.results import is_device_lost
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_rows(
     Raises:
         BulkError: the model is lost; the images of the rows so far are read.
     """
-    entries = (Entry(image, image) if isinstance(image, str) else image for image in images)
+    entries = (Entry(displayed(image), image) if isinstance(image, str) else image for image in images)
     in_flight: deque[Future[list[Row]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bulk") as pool:
         try:
