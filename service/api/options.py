@@ -104,7 +104,12 @@ class Options(QueryOptions):
     @field_validator("lexicon", mode="before")
     @classmethod
     def _split_lines(cls, value: object) -> object:
-        return tuple(line for line in value.splitlines() if line.strip()) if isinstance(value, str) else value
+        """Split text into its lines; without the byte order mark with which files of some editors begin."""
+        if isinstance(value, str):
+            return tuple(line for line in value.removeprefix("\ufeff").splitlines() if line.strip())
+        if isinstance(value, list | tuple) and value and isinstance(value[0], str):
+            return (value[0].removeprefix("\ufeff"), *value[1:])
+        return value
 
     @property
     def turns(self) -> tuple[int, ...]:

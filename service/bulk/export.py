@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from linewise.service.bulk.sources import Failure, content
+from linewise.service.bulk.sources import Failure, content, displayed
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReader, PageReading, Reading
@@ -102,9 +102,9 @@ def _as_json(source: str, document: Document, alternatives: int) -> str:
     from linewise.service.formats.json_document import line_record, page_record
 
     if document.pages[0].mode == "line":
-        records = [line_record(source, document.pages[0], with_alternatives=alternatives > 0)]
+        records = [line_record(displayed(source), document.pages[0], with_alternatives=alternatives > 0)]
     else:
-        records = [page_record(source, number, page) for number, page in enumerate(document.pages, start=1)]
+        records = [page_record(displayed(source), number, page) for number, page in enumerate(document.pages, start=1)]
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
@@ -114,7 +114,7 @@ def line_as_json(source: str, image: UprightImage, reading: Reading, alternative
     from linewise.service.formats.json_document import line_record
 
     page = page_from_line(image, reading.turn, reading, with_characters=False)
-    return json.dumps(line_record(source, page, with_alternatives=alternatives > 0), ensure_ascii=False)
+    return json.dumps(line_record(displayed(source), page, with_alternatives=alternatives > 0), ensure_ascii=False)
 
 
 def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
@@ -123,4 +123,4 @@ def page_as_json(source: str, number: int, image: UprightImage, reading: PageRea
     from linewise.service.formats.json_document import page_record
 
     page = page_from_lines(image, reading.turn, reading, with_characters=False)
-    return json.dumps(page_record(source, number, page), ensure_ascii=False)
+    return json.dumps(page_record(displayed(source), number, page), ensure_ascii=False)

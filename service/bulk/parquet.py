@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linewise.service.bulk.sources import displayed
 from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Entry, Row, RowFile, rows_of
 
 if TYPE_CHECKING:
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 # Identifier; bytes of the file or the struct of Hugging Face datasets; path of the file.
 INPUT_COLUMNS = ("id", "image", "path")
+COLUMN_CONTENTS = {
+    "id": "text, bytes or numbers",
+    "image": "bytes, paths or a struct with the fields bytes and path",
+    "path": "text or bytes",
+}
 ROW_GROUP_SIZE = 10_000
 
 
@@ -31,7 +38,7 @@ def read_entries(sources: Iterable[str], done: Collection[str]) -> Iterator[Entr
         BulkError: a table cannot be used.
     """
     for source in sources:
-        candidates = _entries_in(Path(source)) if is_table(source) else (Entry(source, source),)
+        candidates = _entries_in(Path(source)) if is_table(source) else (Entry(displayed(source), source),)
         yield from (entry for entry in candidates if entry.id not in done)
 
 
@@ -48,7 +55,7 @@ def count_entries(sources: Iterable[str], done: Collection[str]) -> int:
             with _open(Path(source)) as table:
                 total += table.metadata.num_rows
         else:
-            total += source not in done
+            total += displayed(source) not in done
     return total
 
 
@@ -65,11 +72,18 @@ def columns_of(path: Path) -> dict[str, str]:
     """Return the input columns of a table with their types.
 
     Raises:
-        BulkError: the table cannot be read or lacks columns.
+        BulkError: the table cannot be read, lacks columns, or has columns of other types.
     """
     with _open(path) as table:
         schema = table.schema_arrow
-        columns = {name: str(schema.field(name).type) for name in INPUT_COLUMNS if name in schema.names}
+        for name in INPUT_COLUMNS:
+            if (count := schema.names.count(name)) > 1:
+                raise BulkError(f"{path}: has {count} columns named {name}")
+        types = {name: schema.field(name).type for name in INPUT_COLUMNS if name in schema.names}
+    for name, kind in types.items():
+        if not _is_usable(name, kind):
+            raise BulkError(f"{path}: column {name} holds {kind}; it must hold {COLUMN_CONTENTS[name]}")
+    columns = {name: str(kind) for name, kind in types.items()}
     if not {"image", "path"} & columns.keys() or not {"id", "path"} & columns.keys():
         raise BulkError(f"{path}: needs the columns id and image, or path")
     return columns
@@ -81,18 +95,72 @@ def entries_of(table: pyarrow.Table | pyarrow.RecordBatch) -> list[Entry]:
     Raises:
         BulkError: a row has neither id nor path.
     """
-    absent = [None] * table.num_rows
-    ids, images, paths = (
-        table.column(name).to_pylist() if name in table.schema.names else absent for name in INPUT_COLUMNS
-    )
+    ids, images, paths = (_values(table, name) for name in INPUT_COLUMNS)
     entries = []
     for row_id, image, path in zip(ids, images, paths, strict=True):
         identifier = path if row_id is None else row_id
         if identifier is None:
             raise BulkError("a row of the table has neither id nor path")
-        content = image.get("bytes") or image.get("path") if isinstance(image, dict) else image
-        entries.append(Entry(str(identifier), content or path))
+        text = identifier.decode("utf-8", "backslashreplace") if isinstance(identifier, bytes) else str(identifier)
+        content = image or (None if path is None else os.fsdecode(path))
+        entries.append(Entry(text, content))
     return entries
+
+
+def _values(table: pyarrow.Table | pyarrow.RecordBatch, name: str) -> list[Any]:
+    """Return the values of a column, all None if the table lacks it.
+
+    Text is returned as bytes, which need not be UTF-8, but paths in the column ``image`` as text. A struct becomes its
+    bytes or, without bytes, its path.
+    """
+    if name not in table.schema.names:
+        return [None] * table.num_rows
+    column = table.column(name)
+    if name != "image":
+        return _as_bytes(column).to_pylist()
+    kind = column.type
+    if not _pyarrow().types.is_struct(kind):
+        values = _as_bytes(column).to_pylist()
+        is_path = _is_text(kind)
+        return [os.fsdecode(value) if is_path and value is not None else value for value in values]
+    from pyarrow import compute
+
+    contents, paths = (
+        _as_bytes(compute.struct_field(column, field)).to_pylist()
+        if kind.get_field_index(field) >= 0
+        else [None] * len(column)
+        for field in ("bytes", "path")
+    )
+    return [data or (os.fsdecode(path) if path else None) for data, path in zip(contents, paths, strict=True)]
+
+
+def _as_bytes(column: Any) -> Any:
+    """Cast text to bytes, since the text of a damaged or foreign table need not be UTF-8."""
+    arrow = _pyarrow()
+    if arrow.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(arrow.large_binary()) if _is_text(column.type) else column
+
+
+def _is_text(kind: Any) -> bool:
+    types = _pyarrow().types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_usable(name: str, kind: Any) -> bool:
+    """Whether an input column may have a type."""
+    types = _pyarrow().types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if name == "id":
+        return not types.is_nested(kind)
+    if name == "image" and types.is_struct(kind):
+        fields = [kind.field(field).type for field in ("bytes", "path") if kind.get_field_index(field) >= 0]
+        return bool(fields) and all(_is_usable("path", field) for field in fields)
+    binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    return bool(binary or types.is_fixed_size_binary(kind) or types.is_null(kind) or _is_text(kind))
 
 
 def table_of(rows: list[Row]) -> pyarrow.Table:
@@ -124,6 +192,9 @@ class TableFile(RowFile):
     def finish(self) -> None:
         """Append the rows of the journal to the table, atomically, and delete the journal."""
         super().finish()
+        self._merge()
+
+    def _merge(self) -> None:
         new = (row for row in rows_of(self.path) if row.id not in self._ids_in_table)
         if (first := next(new, None)) is not None or not self.table.exists():
             draft = self.table.with_name(self.table.name + ".part")
@@ -144,15 +215,26 @@ class TableFile(RowFile):
 def _entries_in(path: Path) -> Iterator[Entry]:
     columns = columns_of(path)
     with _open(path) as table:
-        for batch in table.iter_batches(BATCH_SIZE_IMAGES, columns=list(columns)):
+        batches = table.iter_batches(BATCH_SIZE_IMAGES, columns=list(columns))
+        while True:
+            with _arrow_errors_as_bulk_errors(path):
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield from entries_of(batch)
 
 
 def _open(path: Path) -> Any:
+    with _arrow_errors_as_bulk_errors(path):
+        return _pyarrow().parquet.ParquetFile(path)
+
+
+@contextmanager
+def _arrow_errors_as_bulk_errors(path: Path) -> Iterator[None]:
     arrow = _pyarrow()
     try:
-        return arrow.parquet.ParquetFile(path)
-    except (OSError, arrow.ArrowInvalid):
+        yield
+    except (OSError, arrow.ArrowException):
         raise BulkError(f"{path}: cannot be read as Parquet") from None
 
 

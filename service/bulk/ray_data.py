@@ -20,6 +20,7 @@ import ray.data
 from ray.exceptions import RayError, RayTaskError
 
 from linewise.service.bulk.parquet import columns_of, entries_of, is_table, table_of
+from linewise.service.bulk.sources import displayed
 from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Entry, Row, read_rows
 from linewise.service.inference.loading import load_reader
 from linewise.service.settings import Replicas, Settings
@@ -141,7 +142,7 @@ def _datasets(sources: Iterable[str], done: set[str]) -> Iterator[ray.data.Datas
             paths = [os.path.abspath(source) for source in group]
             yield ray.data.read_parquet(paths, columns=list(columns), partitioning=None)
         else:
-            files = (source for source in group if source not in done)
+            files = (os.fsencode(source) for source in group if displayed(source) not in done)
             while dataset := list(islice(files, DATASET_SIZE_FILES)):
                 tasks = (
                     dataset[first : first + TASK_SIZE_IMAGES] for first in range(0, len(dataset), TASK_SIZE_IMAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -86,10 +87,17 @@ def document_length(source: str, limits: ImageLimits) -> int:
         return 1
 
 
+def displayed(name: str) -> str:
+    r"""Return a name as valid Unicode: bytes that are not UTF-8 become escapes such as ``\xe9``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def content(source: str) -> bytes:
     """Read the bytes of a path or of standard input (``-``).
 
     Raises:
         OSError: the file cannot be read.
     """
+    if "\0" in source:
+        raise OSError(errno.EINVAL, "The path holds a NUL character")
     return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

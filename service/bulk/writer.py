@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,9 +13,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from linewise.service.bulk.sources import Failure, open_source
+import numpy as np
+
+from linewise.service.bulk.sources import Failure, displayed, open_source
+from linewise.service.inference.results import is_device_lost
 
 if TYPE_CHECKING:
     from linewise.model import Decoding
@@ -51,8 +56,11 @@ def read_rows(
     """Read images with ``threads`` threads; yields one row per image in order.
 
     Memory is bounded: at most two batches per thread are in flight.
+
+    Raises:
+        BulkError: the model is lost; the images of the rows so far are read.
     """
-    entries = (Entry(image, image) if isinstance(image, str) else image for image in images)
+    entries = (Entry(displayed(image), image) if isinstance(image, str) else image for image in images)
     in_flight: deque[Future[list[Row]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bulk") as pool:
         try:
@@ -74,7 +82,10 @@ def _read_batch(reader: LineReader, batch: list[Entry], limits: ImageLimits, dec
     try:
         readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
     except Exception as error:
+        if is_device_lost(error):
+            raise _model_lost(error) from error
         if len(batch) == 1:
+            _check_reader(reader)
             return [Row(batch[0].id, None, None, f"The image could not be read: {type(error).__name__}.")]
         return [row for entry in batch for row in _read_batch(reader, [entry], limits, decoding)]
     rows = []
@@ -87,6 +98,19 @@ def _read_batch(reader: LineReader, batch: list[Entry], limits: ImageLimits, dec
     return rows
 
 
+def _check_reader(reader: LineReader) -> None:
+    """Read a blank image: a reader that fails for it fails for every image. Raises ``BulkError``."""
+    try:
+        reader.read([np.full((32, 32), 255, np.uint8)], [None])
+    except Exception as error:
+        raise _model_lost(error) from error
+
+
+def _model_lost(error: Exception) -> BulkError:
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return BulkError(f"the model is lost: {reason}; start the same command again to go on")
+
+
 def _open(entry: Entry, limits: ImageLimits) -> UprightImage | Failure:
     if entry.content is None:
         return Failure(entry.id, "The row holds no image.")
@@ -95,17 +119,50 @@ def _open(entry: Entry, limits: ImageLimits) -> UprightImage | Failure:
 
 def rows_of(path: Path) -> Iterator[Row]:
     """Parse the rows of a file that ``RowFile`` wrote."""
-    with path.open(encoding="utf-8") as file:
-        yield from (Row(**json.loads(line)) for line in file)
+    with path.open("rb") as file:
+        yield from map(_parse_row, file)
+
+
+def _parse_row(line: bytes) -> Row:
+    """Parse a line of a file of rows. Raises ``ValueError`` unless it has exactly the fields of a row."""
+    values = json.loads(line)
+    if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} not in _ROW_TYPES:
+        raise ValueError("not a row")
+    return Row(**values)
+
+
+_TEXT_ROW = {"id": str, "text": str, "confidence": float, "error": type(None)}
+_ERROR_ROW = {"id": str, "text": type(None), "confidence": type(None), "error": str}
+_ROW_TYPES = (_TEXT_ROW, _ERROR_ROW)
+
+
+def _is_torn_row(line: bytes) -> bool:
+    """Whether a line is the beginning of a row, as a crash leaves it."""
+    start = b'{"id": "'
+    if line.endswith(b"\n"):
+        return False
+    if len(line) < len(start):
+        return start.startswith(line)
+    match = _AFTER_ID.fullmatch(line)
+    if match is None:
+        return False
+    rest, text = match["rest"] or b"", b', "text": '
+    return rest.startswith(text) or text.startswith(rest)
+
+
+# A JSON object whose first member is a string named id, of which the line may end anywhere.
+_AFTER_ID = re.compile(rb'\{"id": "(?:[^"\\]|\\.)*(?:\\|"(?P<rest>.*))?', re.DOTALL)
 
 
 class RowFile:
-    """Append-only file with one row per line as a JSON object.
+    """Append-only file with one row per line as a JSON object, locked against other runs.
 
-    Opening it collects the identifiers of its rows in ``done`` and drops an incomplete last line, which a crash leaves.
+    Opening it collects the identifiers of its rows in ``done`` and drops an incomplete last row, which a crash leaves.
+    A file with any other content is left as it is.
 
     Raises:
-        BulkError: the file has another suffix, cannot be opened, or holds other lines than rows.
+        BulkError: the file has another suffix, cannot be opened, is in use by another run, or holds other lines than
+            rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,7 +171,9 @@ class RowFile:
         self.path = path
         self.done: set[str] = set()
         try:
-            self._file = path.open("a+b")
+            self._file = _open_locked(path)
+        except BlockingIOError:
+            raise BulkError(f"{path}: another run is adding rows; wait until it ends, or name another file") from None
         except OSError as error:
             raise BulkError(f"{path}: {error.strerror or 'cannot be written'}") from None
         try:
@@ -124,19 +183,22 @@ class RowFile:
             raise
 
     def _recover(self) -> None:
-        """Collect the identifiers of all complete rows and truncate the file behind the last one."""
+        """Collect the identifiers of all rows, and make the file end behind the last complete one."""
         self._file.seek(0)
-        valid_length = 0
+        valid_length, terminated = 0, True
         for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
             try:
-                self.done.add(json.loads(line)["id"])
-            except (ValueError, KeyError, TypeError):
+                self.done.add(_parse_row(line).id)
+            except ValueError:
+                if _is_torn_row(line):
+                    break
                 raise BulkError(f"{self.path}, line {number}: not a row of linewise read; name another file") from None
             valid_length += len(line)
+            terminated = line.endswith(b"\n")
         self._file.truncate(valid_length)
         self._file.seek(0, os.SEEK_END)
+        if not terminated:
+            self._file.write(b"\n")
 
     def add(self, row: Row) -> None:
         """Append a row."""
@@ -145,7 +207,7 @@ class RowFile:
 
     def finish(self) -> None:
         """Complete the file: every image has its row."""
-        self._file.close()
+        self._file.flush()
 
     def __enter__(self) -> RowFile:
         return self
@@ -153,6 +215,29 @@ class RowFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish()
-        self._file.close()
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self._file.close()
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    """Open a file to read and append, with a lock that lasts until it is closed.
+
+    Raises:
+        BlockingIOError: another process or object holds the lock.
+        OSError: the file cannot be opened.
+    """
+    while True:
+        file = path.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+            file.close()  # another run has merged and removed the file in the meantime
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError:  # a file system without locks
+            return file

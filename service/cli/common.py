@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from linewise.service.bulk.sources import displayed
+
 if TYPE_CHECKING:
     from linewise.service.inference.loading import LineReader, PageFinder
     from linewise.service.settings import Replicas, Settings
@@ -30,7 +32,7 @@ MIN_PROGRESS_BAR_ITEMS = 6
 
 def print_error(message: str) -> None:
     """Print one line to standard error, after the name of the program."""
-    typer.echo(f"linewise: {message}", err=True)
+    typer.echo(f"linewise: {displayed(message)}", err=True)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -1,7 +1,7 @@
 """The command ``linewise load`` and its load generator.
 
-The client is a bare HTTP/1.1 exchange on asyncio streams. A full client library would use as much of a small machine's
-processor as the service itself, and distort the figures.
+The client is a bare HTTP/1.1 exchange on asyncio streams, with the response parser of httptools. A full client library
+would use as much of a small machine's processor as the service itself, and distort the figures.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import httptools
 import typer
 
 from linewise.service.bulk.sources import image_files
 from linewise.service.cli.common import fail
 
 MULTIPART_BOUNDARY = "linewise-load"
+RECEIVE_SIZE_BYTES = 2**16
 MAX_CONNECTION_IDLE_S = 3.0  # servers commonly close idle connections after 5 s
 
 
@@ -46,12 +49,20 @@ def load(
     contents = [Path(source).read_bytes() for source in image_files(images) if Path(source).is_file()]
     if not contents:
         fail(f"no images in {', '.join(images)}", 1)
+    try:
+        parse_address(url)
+    except ValueError:
+        fail(f"{url}: not an address such as http://127.0.0.1:8000 or https://ocr.example", 2)
     test = (
         closed_loop(url, contents, clients=clients, seconds=seconds, batch=batch)
         if rate is None
         else open_loop(url, contents, rate=rate, seconds=seconds)
     )
-    report = asyncio.run(test)
+    try:
+        report = asyncio.run(test)
+    except ssl.SSLCertVerificationError as error:
+        reason = f"{error.verify_message}; SSL_CERT_FILE may name a file of trusted certificates"
+        fail(f"{url}: the certificate is not trusted: {reason}", 1)
     typer.echo(json.dumps(report.as_dict()) if as_json else as_lines(report))
 
 
@@ -108,33 +119,94 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class Address:
+    """Address of a service: where to connect, with TLS if ``tls`` is given, and the start of its paths."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    authority: str
+    path: str
+
+
+def parse_address(url: str) -> Address:
+    """Parse the address of a service. Raises ``ValueError``."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an HTTP address")
+    secure = parts.scheme == "https"
+    return Address(
+        parts.hostname,
+        parts.port or (443 if secure else 80),
+        ssl.create_default_context() if secure else None,
+        parts.netloc.rpartition("@")[2],
+        parts.path.rstrip("/"),
+    )
+
+
+class _Response:
+    """Callbacks of the parser for one response."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.complete = False
+        self.keep_alive = False
+        self.ends_with_connection = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self.ends_with_connection = False
+
+    def on_message_complete(self) -> None:
+        self.complete = self.parser.get_status_code() >= 200  # interim responses precede the final one
+        self.keep_alive = self.parser.should_keep_alive()
+
+
 class _Connection:
     """Keep-alive connection that is reopened after the server has closed it."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._last_used = 0.0
 
     async def exchange(self, request: bytes) -> int:
-        """Send a request, receive the whole response and return its status; 0 if the connection was lost."""
+        """Send a request, receive the whole response and return its status; 0 if the connection was lost.
+
+        Raises:
+            ssl.SSLCertVerificationError: the certificate of the server is not trusted.
+        """
         if time.monotonic() - self._last_used > MAX_CONNECTION_IDLE_S:
             self.close()
         try:
             if self._streams is None:
-                self._streams = await asyncio.open_connection(*self._address)
+                address = self._address
+                self._streams = await asyncio.open_connection(address.host, address.port, ssl=address.tls)
             reader, writer = self._streams
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-            await reader.readexactly(int(fields[b"content-length"]))
-            if fields.get(b"connection") == b"close":
+            response = await self._receive(reader)
+            if not response.keep_alive:
                 self.close()
             self._last_used = time.monotonic()
-            return int(head.split(b" ", 2)[1])
-        except (OSError, asyncio.IncompleteReadError):
+            return response.parser.get_status_code()
+        except ssl.SSLCertVerificationError:
+            raise
+        except (OSError, EOFError, httptools.HttpParserError):
             self.close()
             return 0
+
+    async def _receive(self, reader: asyncio.StreamReader) -> _Response:
+        """Receive a whole response. Raises ``EOFError`` if it ends early."""
+        response = _Response()
+        while not response.complete:
+            data = await reader.read(RECEIVE_SIZE_BYTES)
+            if not data:
+                if response.parser.get_status_code() < 200 or not response.ends_with_connection:
+                    raise EOFError
+                break
+            response.parser.feed_data(data)
+        return response
 
     def close(self) -> None:
         """Close the connection, if open."""
@@ -143,30 +215,29 @@ class _Connection:
             self._streams = None
 
 
-def requests_for(url: str, images: Sequence[bytes], batch: int) -> tuple[str, int, list[tuple[bytes, int]]]:
-    """Build requests that send every image once.
-
-    Returns host, port, and the bytes of each request with its number of images.
-    """
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    path = "/recognize" if batch == 1 else "/recognize/batch"
+def requests_for(address: Address, images: Sequence[bytes], batch: int) -> list[tuple[bytes, int]]:
+    """Build requests that send every image once; returns the bytes of each request with its number of images."""
+    path = address.path + ("/recognize" if batch == 1 else "/recognize/batch")
     requests = []
     for first in range(0, len(images), batch):
         group = images[first : first + batch]
         content_type, body = ("image/png", group[0]) if batch == 1 else multipart(group)
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
-        requests.append((f"{head}\r\n\r\n".encode() + body, len(group)))
-    return host, port, requests
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {address.authority}\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        requests.append((head.encode() + body, len(group)))
+    return requests
 
 
 async def closed_loop(url: str, images: Sequence[bytes], *, clients: int, seconds: float, batch: int = 1) -> Report:
     """Run ``clients`` clients that each send the next request after the response to the last."""
-    host, port, requests = requests_for(url, images, batch)
+    address = parse_address(url)
+    requests = requests_for(address, images, batch)
     report = Report(seconds)
 
     async def client(number: int) -> None:
-        connection = _Connection(host, port)
+        connection = _Connection(address)
         position = number * len(requests) // clients
         while time.perf_counter() - started < seconds:
             await _timed(connection, *requests[position % len(requests)], report)
@@ -182,14 +253,15 @@ async def closed_loop(url: str, images: Sequence[bytes], *, clients: int, second
 
 async def open_loop(url: str, images: Sequence[bytes], *, rate: float, seconds: float, seed: int = 0) -> Report:
     """Send requests as a Poisson process of ``rate`` per second, without waiting for responses."""
-    host, port, requests = requests_for(url, images, 1)
+    address = parse_address(url)
+    requests = requests_for(address, images, 1)
     rng = random.Random(seed)
     report = Report(seconds)
     idle: list[_Connection] = []
     running: set[asyncio.Task[None]] = set()
 
     async def send(request: bytes, image_count: int) -> None:
-        connection = idle.pop() if idle else _Connection(host, port)
+        connection = idle.pop() if idle else _Connection(address)
         await _timed(connection, request, image_count, report)
         idle.append(connection)
 

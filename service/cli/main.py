@@ -5,11 +5,30 @@ Commands import torch, FastAPI and OpenCV when they run, so that ``linewise --he
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from linewise.service.cli import evaluate, load_test, read, serve, train
+from linewise.service.cli.common import fail
+
+EXIT_INTERRUPTED = 130  # as shells report the end by SIGINT
+
+
+class InterruptibleGroup(TyperGroup):
+    """Group of commands that end with one line on Ctrl+C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; exit with 130 if it is interrupted."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
+
 
 app = typer.Typer(
+    cls=InterruptibleGroup,
     name="linewise",
     help="Reads lines of text in pictures.",
     no_args_is_help=True,

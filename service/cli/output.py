@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from linewise.service.bulk.export import Form, line_as_json, page_as_json, render_source
-from linewise.service.bulk.sources import Failure, document_length, document_pages, open_source
+from linewise.service.bulk.sources import Failure, displayed, document_length, document_pages, open_source
 from linewise.service.cli.common import fail, print_error, progress_bar, replicas_from_environment, require_packages
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _read_in_batches(
 
 
 def _plain_line(source: str, text: str, *, alone: bool) -> str:
-    return text if alone else f"{source}\t{text}"
+    return text if alone else f"{displayed(source)}\t{text}"
 
 
 def _draw_explanation(reader: LineReader, image: UprightImage, picture: Path) -> None:

@@ -104,7 +104,7 @@ class Constraints:
 
     def decoding_arguments(self) -> DecodingArguments:
         """Arguments of ``LineReader.decoding``; raises ``ValueError`` for a lexicon that is not UTF-8."""
-        words = None if self.lexicon is None else self.lexicon.read_text("utf-8").splitlines()
+        words = None if self.lexicon is None else self.lexicon.read_text("utf-8-sig").splitlines()
         return self.alternatives, self.charset, self.charset_exclude, words
 
 

@@ -21,7 +21,7 @@ from linewise.service.inference.batcher import Batcher, Ticket
 from linewise.service.inference.cpu import granted_cores
 from linewise.service.inference.loading import LineReader, PageFinder
 from linewise.service.inference.queue import BatchLimits
-from linewise.service.inference.results import BatcherFailed, BatcherHooks, Closed, Expired, ModelLost, Overloaded
+from linewise.service.inference.results import BatcherFailed, BatcherHooks, Closed, Expired, Overloaded, is_device_lost
 
 if TYPE_CHECKING:  # importing the model takes seconds; only the thread that loads it has to wait
     from linewise.model import Decoding, Reading
@@ -90,7 +90,7 @@ class Engine:
             replace(self._batch_limits, threads=1, fill=1) if accelerated else self._batch_limits,
             hooks=self._hooks,
             is_out_of_memory=_is_out_of_memory,
-            is_fatal=_is_fatal,
+            is_fatal=is_device_lost,
             on_broken=self._on_broken_batcher,
         )
         batcher.start()
@@ -275,8 +275,3 @@ async def within(deadline: float) -> AsyncIterator[None]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, without torch here
-
-
-def _is_fatal(error: Exception) -> bool:
-    """Whether the device is lost to this process: torch raises AcceleratorError for a failed accelerator."""
-    return isinstance(error, ModelLost) or type(error).__name__ == "AcceleratorError"

@@ -36,6 +36,11 @@ class ModelLost(Exception):
     """The reader has failed permanently."""
 
 
+def is_device_lost(error: Exception) -> bool:
+    """Whether the device is lost to this process: torch raises AcceleratorError for a failed accelerator."""
+    return isinstance(error, ModelLost) or type(error).__name__ == "AcceleratorError"
+
+
 @dataclass(frozen=True)
 class BatchedResult(Generic[ReadingT]):
     """A reading with the seconds it was queued and the seconds its batch took."""

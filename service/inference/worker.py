@@ -4,8 +4,8 @@ A Python process runs one thread at a time. Next to an event loop with hundreds 
 would wait for the interpreter lock after every operation. A crash in native code ends the worker process only. Pixels
 and readings travel through pipes, so the service process needs no torch.
 
-Run as a program, this module is the worker: ``python -m linewise.service.inference.worker SPEC DESCRIPTOR...``. SPEC is
-a JSON object with the arguments of ``model.load``; each DESCRIPTOR is the file descriptor of a pipe to serve.
+Run as a program, this module is the worker: ``python -P -m linewise.service.inference.worker SPEC DESCRIPTOR...``. SPEC
+is a JSON object with the arguments of ``model.load``; each DESCRIPTOR is the file descriptor of a pipe to serve.
 """
 
 from __future__ import annotations
@@ -63,11 +63,15 @@ class ModelProcess:
             "device": spec.device,
             "precision": spec.precision,
         }
+        # -P keeps the working directory off the module path: modules of others may lie there, such as torch.py.
+        program = [sys.executable, "-P", "-m", "linewise.service.inference.worker"]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "linewise.service.inference.worker", json.dumps(arguments), *map(str, descriptors)],
+            [*program, json.dumps(arguments), *map(str, descriptors)],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # without Ctrl+C, after which the service still finishes admitted requests
         )
+        self._loaded = False
         self._pipes = [service_end for service_end, _ in pairs]
         self._free: LifoQueue[Connection[Any, Any]] = LifoQueue()
         for service_end, worker_end in pairs:
@@ -86,6 +90,7 @@ class ModelProcess:
         self.revision = description["revision"]
         self.device = description["device"]
         self._config = ModelConfig.from_json(description["config"])
+        self._loaded = True
 
     @property
     def pid(self) -> int:
@@ -127,6 +132,8 @@ class ModelProcess:
         self._closing = True
         for pipe in self._pipes:
             pipe.close()
+        if not self._loaded:  # the worker listens to no pipe yet
+            self._process.kill()
         try:
             self._process.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -26,12 +26,16 @@ def free_port() -> int:
 
 
 def start(
-    port: int, program: Sequence[str] = SERVE, log: Path | None = None, environment: Mapping[str, str] | None = None
+    port: int,
+    program: Sequence[str] = SERVE,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
     """Start a service on a port and wait until it is ready.
 
     ``program`` holds the arguments of Python, ``log`` is the file to which output is appended, and ``environment``
-    extends the environment of this process.
+    extends the environment of this process. ``folder`` is the working directory.
 
     Raises:
         RuntimeError: the service did not become ready.
@@ -40,7 +44,7 @@ def start(
     with open(log or os.devnull, "ab") as errors:
         process = subprocess.Popen(
             [sys.executable, *program],
-            cwd=ROOT,
+            cwd=folder,
             env=os.environ | settings,
             stdout=errors if log else None,
             stderr=errors if log else None,

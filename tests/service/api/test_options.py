@@ -197,6 +197,17 @@ def test_decoding_constraints_reach_the_recogniser(client: TestClient, fake: Any
     assert fake.asked == [(0, "0123456789", "0", None), *[constrained] * 4]
 
 
+def test_a_byte_order_mark_before_a_lexicon_is_left_out(client: TestClient, fake: Any) -> None:
+    encoded = base64.b64encode(GREY_123).decode()
+    for body in (
+        {"json": {"image": encoded, "lexicon": ["\ufeffINVOICE", "two words"]}},
+        {"files": {"file": GREY_123}, "data": {"lexicon": "\ufeffINVOICE\r\ntwo words\r\n"}},
+    ):
+        fake.asked.clear()
+        assert client.post("/recognize", **body).status_code == 200
+        assert fake.asked == [(0, None, "", ("INVOICE", "two words"))]
+
+
 @pytest.mark.parametrize(
     "lexicon", [[], ["x" * 257], [""] * 100_001, [1], {"a": 1}, "\n", "x" * 257], ids=lambda lexicon: str(lexicon)[:12]
 )

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from linewise.model.network.checkpoint import DEFAULT_PATH
 from linewise.service.bulk.writer import BATCH_SIZE_IMAGES, BulkError, Row, RowFile, read_rows
 from linewise.service.cli import main
+from linewise.service.inference.results import ModelLost
 from linewise.service.settings import Settings
 from tests.service.conftest import FakeReader, Pixels
 
@@ -84,6 +85,43 @@ def test_an_image_that_makes_the_reader_fail_affects_no_other(folder: Path, fake
     assert results[5] == Row(names[5], None, None, "The image could not be read: RuntimeError.")
 
 
+class AcceleratorError(RuntimeError):
+    """As torch raises it for a lost device."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AcceleratorError("CUDA error: device-side assert triggered\nCompile with ..."),
+        ModelLost("the model process has ended"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_lost_model_ends_the_run_and_the_next_run_reads_what_follows(
+    folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    out, names, read = tmp_path / "out.jsonl", files_of(folder), fake.read
+    monkeypatch.setenv("LINEWISE_THREADS", "1")
+    Path(names[3]).write_bytes(b"no picture")
+
+    def lost(images: Sequence[Pixels], decodings: Sequence[Any] | None = None) -> Any:
+        if fake.failure is None and any(image[0, 0] == BATCH_SIZE_IMAGES for image in images):
+            fake.failure = error
+        return read(images, decodings)
+
+    fake.read = lost  # type: ignore[method-assign]
+    result = bulk(monkeypatch, fake, folder, "--output", out)
+    assert result.exit_code == 1
+    reason = str(error).splitlines()[0]
+    assert result.stderr == (
+        f"linewise: the model is lost: {type(error).__name__}: {reason}; start the same command again to go on\n"
+    )
+    assert [row["id"] for row in written(out)] == names[:BATCH_SIZE_IMAGES]
+    fake.reset()
+    assert "96 rows added" in bulk(monkeypatch, fake, folder, "--output", out).stderr
+    assert [row["id"] for row in written(out) if row["error"]] == [names[3]]
+
+
 def test_the_command_writes_a_row_for_each_image_and_a_summary(
     folder: Path, fake: FakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,10 +149,11 @@ def test_a_second_run_adds_missing_rows_and_none_twice(
 
 def test_a_file_with_other_content_is_not_changed(tmp_path: Path) -> None:
     other = tmp_path / "notes.jsonl"
-    other.write_text('{"id": "a"}\n{"note": "mine"}\n')
+    content = '{"id": "a", "text": "A", "confidence": 0.5, "error": null}\n{"note": "mine"}\n'
+    other.write_text(content)
     with pytest.raises(BulkError, match=r"line 2: not a row"):
         RowFile(other)
-    assert other.read_text() == '{"id": "a"}\n{"note": "mine"}\n'
+    assert other.read_text() == content
 
 
 @pytest.mark.parametrize(

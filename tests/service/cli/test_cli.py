@@ -178,6 +178,13 @@ def test_decoding_options_reach_the_recogniser(folder: Path, fake: Any, tmp_path
     assert all(json.loads(line)["alternatives"] == [] for line in result.stdout.splitlines())
 
 
+def test_a_byte_order_mark_before_a_lexicon_is_left_out(folder: Path, fake: Any, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_bytes("\ufeffone\r\nzwölf\r\n".encode())
+    assert run("read", "--lexicon", words, folder / "b.png").exit_code == 0
+    assert fake.asked == [(0, None, "", ["one", "zwölf"])]
+
+
 def test_invalid_decoding_options_are_one_line_on_standard_error(folder: Path, tmp_path: Path) -> None:
     result = run("read", "--charset", "☃", folder / "b.png")
     assert (result.exit_code, result.stdout) == (2, "")
