@@ -61,10 +61,11 @@ def rescore(
         scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
     shares = np.exp(scores - scores.max())
     covered = np.exp(support).sum(axis=1).clip(max=1.0)  # by view: probability that one of the strings is right
-    shares *= (1 - np.prod(1 - covered)) / shares.sum()
+    with np.errstate(divide="ignore"):  # a covered share of 1 has minus infinity, which is right
+        any_right = -np.expm1(np.log1p(-covered).sum())  # exact where a difference to 1 would be 0
+    shares *= any_right / shares.sum()
     best_views = support.argmax(axis=0)
-    rescored = [
-        RescoredHypothesis(ids, float(share), int(view))
-        for ids, share, view in zip(hypotheses, shares, best_views, strict=True)
+    return [  # in order of the scores, because shares may all be 0 as floats
+        RescoredHypothesis(hypotheses[i], float(shares[i]), int(best_views[i]))
+        for i in np.argsort(-scores, kind="stable")
     ]
-    return sorted(rescored, key=lambda hypothesis: -hypothesis.confidence)
