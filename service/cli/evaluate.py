@@ -209,7 +209,7 @@ def _compare_engines(reader: Reader, folder: Path, images: int, against: str, ro
     try:
         samples = read_labels(folder)[:images]
         competitors = open_engines(reader, [name for name in against.split(",") if name])
-        results = compare_engines(competitors, samples, rounds, print_error)
+        results = compare_engines(competitors, samples, folder.resolve().name, rounds, print_error)
     except (DatasetError, ValueError) as error:
         fail(str(error), 1)
     typer.echo(engines_table(results))
