@@ -1,5 +1,6 @@
 """Lexicon constraint for the beam search."""
 
+import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,15 +17,16 @@ MAX_CACHED_STATES = 4096  # bounds the memory of a lexicon that is used for many
 class Lexicon:
     """Entries of which a text consists: one of them, or several with single spaces between.
 
-    Entries match exactly, except that typographic quotes equal straight ones. They are kept sorted, and the
-    characters that may follow a prefix are found by bisection.
+    Entries match exactly once composed (NFC), except that typographic quotes equal straight ones. They are kept
+    sorted, and the characters that may follow a prefix are found by bisection.
 
     Raises:
         ValueError: no entry, or characters that the alphabet lacks.
     """
 
     def __init__(self, entries: Iterable[str], charset: Charset) -> None:
-        texts = {" ".join(entry.split()).translate(STRAIGHT) for entry in entries} - {""}
+        composed = (unicodedata.normalize("NFC", entry) for entry in entries)
+        texts = {" ".join(entry.split()).translate(STRAIGHT) for entry in composed} - {""}
         missing = charset.unsupported("".join(sorted(texts)))
         if missing:
             raise ValueError(f"the lexicon has characters that the model cannot write: {missing[:20]}")

@@ -20,6 +20,10 @@ Image = NDArray[np.uint8]
 # An image up to 4 % wider than a width of the ladder is narrowed to it: the next one would cost more than it gains.
 NARROWING_TOLERANCE = 1.04
 
+# Width over height above which an image is squeezed: such a line has thousands of characters, or no text at all. The
+# bound keeps the time for an array of one row within seconds.
+MAX_ASPECT_RATIO = 1000
+
 COLOUR_SAMPLE_PIXELS = 4096  # enough to estimate the colour distribution of an image
 
 # Weights of red, green and blue in luminance (ITU-R BT.601). The first colour axis points towards more of it.
@@ -38,7 +42,7 @@ MIN_CONTRAST = 6.0
 
 def natural_width(config: ModelConfig, height: int, width: int) -> float:
     """Stretched width in pixels of an image of `height` x `width` at the model's height, before any rounding."""
-    return width * config.height / height * config.stretch
+    return min(width / height, MAX_ASPECT_RATIO) * config.height * config.stretch
 
 
 def scaled_width(config: ModelConfig, height: int, width: int) -> int:
