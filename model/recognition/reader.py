@@ -28,6 +28,7 @@ from linewise.model.recognition.results import Reading, TextFormat, build_readin
 from linewise.model.recognition.rotation import has_rotation_evidence, most_confident, rotated, rotations
 from linewise.model.recognition.windows import LogitsCollector, Window, cut_windows
 from linewise.model.runtime.model_runner import ModelRunner
+from linewise.model.runtime.process import ProcessBound
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class View:
     decoded: ctc.Decoded | None = None
 
 
-class Reader:
+class Reader(ProcessBound):
     """Reads images of single lines of text.
 
-    On a CPU, several threads may read at once, on an accelerator one at a time. `model_id` names the
-    model, `revision` identifies the weights of its network.
+    On a CPU, several threads may read at once, on an accelerator one at a time. Each process loads its own reader:
+    a reader cannot be pickled, copied, or used after a fork. `model_id` names the model, `revision` identifies
+    the weights of its network.
     """
 
     model_id = "linewise"
@@ -78,6 +80,7 @@ class Reader:
         Raises:
             ValueError: an unknown precision, or one that the processor or the weights do not support.
         """
+        super().__init__()
         self.config: ModelConfig = model.config
         self.revision = revision
         self.language = language
@@ -215,6 +218,7 @@ class Reader:
 
     def warm_up(self) -> None:
         """Run one empty image of every width of the ladder, so that requests do not pay for set-up."""
+        self.check_process()
         with torch.inference_mode():
             for width in self.config.widths:
                 size = (1, self.config.input_channels, self.config.height, width)
@@ -292,6 +296,7 @@ class Reader:
 
     def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
+        self.check_process()
         windows: list[Window] = []
         for index, image in enumerate(images):
             windows += cut_windows(self.config, index, preprocess.scale(self.config, image))
