@@ -297,14 +297,17 @@ class Reader(ProcessBound):
     def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
         self.check_process()
-        windows: list[Window] = []
-        for index, image in enumerate(images):
-            windows += cut_windows(self.config, index, preprocess.scale(self.config, image))
+        for image in images:
+            preprocess.check_image(image)
         collector = LogitsCollector()
-        for planned in passes.plan_passes(windows, self._limits):
-            batches = [preprocess.to_tensor([window.pixels for window in batch], self.device) for batch in planned]
-            for batch, logits in zip(planned, self._runner.logits(batches), strict=True):
-                yield from collector.add(batch, logits)
+        for group in passes.plan_groups(self.config, [image.shape[:2] for image in images], self._limits):
+            windows: list[Window] = []
+            for index in group:
+                windows += cut_windows(self.config, index, preprocess.scale(self.config, images[index]))
+            for planned in passes.plan_passes(windows, self._limits):
+                batches = [preprocess.to_tensor([window.pixels for window in batch], self.device) for batch in planned]
+                for batch, logits in zip(planned, self._runner.logits(batches), strict=True):
+                    yield from collector.add(batch, logits)
 
     def _build_reading(
         self, hypotheses: Hypotheses, image: Image, options: Decoding | None, text_format: TextFormat
