@@ -49,9 +49,9 @@ def search(
     """
     share = MIN_POSTERIOR_SHARE if decoding.lexicon is None else MIN_POSTERIOR_SHARE_WITH_LEXICON
     strings = beam_strings(log_probs, charset, decoding, width=width, min_posterior_share=share)
-    scored = score_strings(log_probs, strings)
-    candidates = [Candidate(ids, min(1.0, float(np.exp(log_prob)))) for ids, log_prob in scored]
-    return sorted(candidates, key=lambda candidate: -candidate.confidence)[:width]
+    # Ordered by the logarithm, because the probabilities of long lines may all be 0 as floats.
+    scored = sorted(score_strings(log_probs, strings), key=lambda string: -string[1])
+    return [Candidate(ids, min(1.0, float(np.exp(log_prob)))) for ids, log_prob in scored[:width]]
 
 
 def beam_strings(

@@ -38,7 +38,8 @@ def decode(
         others: tuple[Candidate, ...] = ()
         if decoding is not None:
             log_probs = ctc.log_posteriors(logits[row], temperature)
-            first, *rest = beam_search.search(log_probs, charset, decoding)
+            width = max(beam_search.BEAM_WIDTH, decoding.alternatives + 1)
+            first, *rest = beam_search.search(log_probs, charset, decoding, width=width)
             others = tuple(rest)
             if first.ids != best.ids:
                 best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)

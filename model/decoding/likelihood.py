@@ -1,6 +1,7 @@
 """Probability that an image holds a given text."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,7 @@ def text_probabilities(
     merged = torch.tensor([BLANK, *(classes[character] for character in alphabet)])  # by class id
     results = []
     for text, frames in zip(texts, logits, strict=True):
-        characters = normalised(text)
+        characters = normalised(unicodedata.normalize("NFC", text))
         if not classes.keys() >= set(characters):
             results.append(0.0)
             continue

@@ -1,5 +1,6 @@
 """Decoding options of one image."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,12 +34,18 @@ def build_decoding(
 ) -> Decoding | None:
     """Options for a model's characters, or None for the default decoding; arguments as in `Reader.decoding`.
 
+    Characters are composed (NFC), as in the alphabet.
+
     Raises:
-        ValueError: fewer than 0 alternatives, a character that the model cannot write, or constraints that exclude
-            every character.
+        ValueError: fewer than 0 alternatives, a lexicon that is a single string, a character that the model cannot
+            write, or constraints that exclude every character.
     """
     if alternatives < 0:
         raise ValueError(f"alternatives must be at least 0, not {alternatives}")
+    if isinstance(lexicon, str):
+        raise ValueError('lexicon must be a list of texts, not one string: ["..."]')
+    charset = None if charset is None else unicodedata.normalize("NFC", charset)
+    charset_exclude = unicodedata.normalize("NFC", charset_exclude)
     for name, characters in (("charset", charset or ""), ("charset_exclude", charset_exclude)):
         if unsupported := model_charset.unsupported(characters):
             raise ValueError(f"{name} has characters that the model cannot write: {unsupported[:20]}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from linewise.model.decoding.beam_search import beam_strings, score_strings
 from linewise.model.decoding.language_model import LanguageModel
@@ -41,30 +42,46 @@ class RescoredHypothesis:
 
 
 def rescore(
-    views: Sequence[torch.Tensor], charset: Charset, language: LanguageModel | None
+    views: Sequence[torch.Tensor],
+    charset: Charset,
+    language: LanguageModel | None,
+    further: Sequence[tuple[int, ...]] = (),
 ) -> list[RescoredHypothesis]:
     """Rescore the best strings of all views; the most confident comes first.
 
     `views` are log posteriors `(T, C)` of one image, each with its own T. A string's confidence, in [0, 1], is
     its share of the probability that any of the strings is right, so strings that no view supports stay improbable.
-    Without a language model only the views count.
+    Without a language model only the views count. Strings of `further` come last and change nothing before them;
+    they share the probability that one of them is right and none of the others.
     """
     per_view = (
         beam_strings(view, charset, Decoding(), width=STRINGS_PER_VIEW, min_posterior_share=MIN_POSTERIOR_SHARE)
         for view in views
     )
-    hypotheses = list(dict.fromkeys(ids for strings in per_view for ids in strings))
+    best = dict.fromkeys(ids for strings in per_view for ids in strings)
+    hypotheses = [*best, *dict.fromkeys(ids for ids in further if ids not in best)]
     support = np.array([[log_prob for _, log_prob in score_strings(view, hypotheses)] for view in views])
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
         texts = [charset.decode(ids).strip(" ") for ids in hypotheses]
         scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
-    shares = np.exp(scores - scores.max())
-    covered = np.exp(support).sum(axis=1).clip(max=1.0)  # by view: probability that one of the strings is right
-    shares *= (1 - np.prod(1 - covered)) / shares.sum()
+    best_right, any_right = (_probability_of_any(support[:, :count]) for count in (len(best), len(hypotheses)))
+    shares = _softmax(scores[: len(best)]) * best_right
+    if len(hypotheses) > len(best):
+        rest = _softmax(scores[len(best) :]) * max(0.0, any_right - best_right)
+        shares = np.concatenate([shares, rest.clip(max=shares.min())])
+    order = np.lexsort([-scores, np.arange(len(scores)) >= len(best)])  # not by shares, which may all be 0 as floats
     best_views = support.argmax(axis=0)
-    rescored = [
-        RescoredHypothesis(ids, float(share), int(view))
-        for ids, share, view in zip(hypotheses, shares, best_views, strict=True)
-    ]
-    return sorted(rescored, key=lambda hypothesis: -hypothesis.confidence)
+    return [RescoredHypothesis(hypotheses[i], float(shares[i]), int(best_views[i])) for i in order]
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(scores - scores.max())
+    return np.asarray(shares / shares.sum(), np.float64)
+
+
+def _probability_of_any(support: NDArray[np.float64]) -> float:
+    """Probability that any view is right about any string, from log probabilities `(views, strings)`."""
+    covered = np.exp(support).sum(axis=1).clip(max=1.0)
+    with np.errstate(divide="ignore"):  # the logarithm of 1 - 1 is minus infinity, which is right
+        return -float(np.expm1(np.log1p(-covered).sum()))  # exact where a difference to 1 would be 0

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from linewise.model.evaluation.baselines import LineEngine, open_line_baseline
-from linewise.model.evaluation.datasets import LabelledImage, dataset_metric, open_image
+from linewise.model.evaluation.datasets import LabelledImage, is_correct, open_image
 from linewise.model.network.crnn import multiply_accumulates
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.reader import Reader
@@ -158,18 +158,19 @@ def open_engines(reader: Reader, baselines: Sequence[str]) -> dict[str, LineEngi
 def compare_engines(
     engines: dict[str, LineEngine],
     samples: Sequence[LabelledImage],
+    dataset: str,
     rounds: int,
     on_progress: Callable[[str], object] = print,
 ) -> list[EngineSpeed]:
     """Measure engines in turns on the same images; ratios are relative to the first engine.
 
-    `on_progress` is called with one line of text after each round.
+    `dataset` is the name of the samples' dataset, by whose metric readings are correct. `on_progress` is called
+    with one line of text after each round.
 
     Raises:
         DatasetError: an image cannot be opened.
     """
     images = [_as_rgb(open_image(sample.path)) for sample in samples]
-    metric = dataset_metric(samples[0].path.parents[1].name)
     times: dict[str, list[float]] = {name: [] for name in engines}
     accuracies: dict[str, float] = {}
     for number in range(rounds + 1):
@@ -177,7 +178,7 @@ def compare_engines(
             started = time.process_time()
             texts = engine(images)
             seconds = time.process_time() - started
-            correct = sum(metric.agrees(s.label, text) for s, text in zip(samples, texts, strict=True))
+            correct = sum(is_correct(dataset, s.label, text) for s, text in zip(samples, texts, strict=True))
             accuracies[name] = 100 * correct / len(samples)
             if number:  # the first round warms up
                 times[name].append(seconds)

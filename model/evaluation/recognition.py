@@ -16,8 +16,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from linewise.model.evaluation.datasets import DatasetError, LabelledImage, dataset_metric, open_image, read_labels
-from linewise.model.evaluation.metrics import Metric, character_error_rate, expected_calibration_error, fold_quotes
+from linewise.model.evaluation.datasets import (
+    DatasetError,
+    LabelledImage,
+    dataset_metric,
+    is_correct,
+    open_image,
+    read_labels,
+)
+from linewise.model.evaluation.metrics import Metric, character_error_rate, expected_calibration_error
 from linewise.model.recognition.augmented_views import apply_view
 from linewise.model.recognition.preprocess import Image as Pixels
 from linewise.model.recognition.results import Reading
@@ -52,6 +59,7 @@ class Prediction:
 class DatasetResult:
     """Accuracy and speed on one folder: `folded`, `ci`, `exact`, `cer` and `ece` are percentages.
 
+    `exact` counts every character, in print and typescripts with quotes folded as in `datasets.is_correct`.
     `cer` counts case and spaces, and typographic quotes, apostrophes and dashes as their ASCII forms on
     both sides. `ci` is the metric to compare where all labels are in upper case. `ece` is the expected
     calibration error of the confidences, under the dataset's own metric. `images_per_s` counts the
@@ -123,7 +131,7 @@ def summarise(name: str, predictions: Sequence[Prediction], seconds: float) -> D
     pairs = [(prediction.sample.label, prediction.text) for prediction in predictions]
 
     def accuracy(metric: Metric) -> float:
-        return 100 * sum(metric.agrees(label, text) for label, text in pairs) / max(1, len(pairs))
+        return 100 * sum(is_correct(name, label, text, metric) for label, text in pairs) / max(1, len(pairs))
 
     return DatasetResult(
         name,
@@ -139,12 +147,8 @@ def summarise(name: str, predictions: Sequence[Prediction], seconds: float) -> D
 
 
 def confidence_outcomes(name: str, predictions: Iterable[Prediction]) -> list[tuple[float, bool]]:
-    """Confidence of each prediction, and whether it is correct by the dataset's own metric.
-
-    Quotes and dashes count as their ASCII forms, as in `cer`.
-    """
-    metric = dataset_metric(name)
-    return [(p.confidence, metric.agrees(fold_quotes(p.sample.label), fold_quotes(p.text))) for p in predictions]
+    """Confidence of each prediction, and whether it is correct by the dataset's own metric."""
+    return [(p.confidence, is_correct(name, p.sample.label, p.text)) for p in predictions]
 
 
 def evaluate_all(
@@ -201,7 +205,7 @@ def results_json(results: Iterable[DatasetResult]) -> str:
 
 def most_confident_errors(results: Iterable[DatasetResult], metric: Metric, count: int) -> list[Prediction]:
     """The `count` predictions of highest confidence that are wrong by `metric`, highest first."""
-    errors = (p for r in results for p in r.predictions if not metric.agrees(p.sample.label, p.text))
+    errors = (p for r in results for p in r.predictions if not is_correct(r.name, p.sample.label, p.text, metric))
     return sorted(errors, key=lambda prediction: -prediction.confidence)[:count]
 
 

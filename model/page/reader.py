@@ -15,6 +15,7 @@ from linewise.model.recognition.preprocess import Image, to_tensor
 from linewise.model.recognition.reader import Reader, load
 from linewise.model.runtime.fused import fold_normalisation
 from linewise.model.runtime.precision import supports_bfloat16
+from linewise.model.runtime.process import ProcessBound
 
 # Long pages are detected in overlapping bands, so that memory does not grow with the length of a receipt.
 # The network's receptive field is about 200 pixels.
@@ -22,19 +23,29 @@ BAND_HEIGHT_PX = 2048
 BAND_OVERLAP_PX = 256
 
 
-class PageReader(Pages):
-    """Reads pages with a detector for their lines and a recogniser for their texts."""
+class PageReader(Pages, ProcessBound):
+    """Reads pages with a detector for their lines and a recogniser for their texts.
+
+    Each process loads its own, as for a `Reader`.
+    """
 
     def __init__(self, detector: Detector, reader: Reader, revision: str = "unsaved") -> None:
         """Take ownership of `detector`: its normalisations are folded into its convolutions in place."""
-        super().__init__(self.detect)
+        Pages.__init__(self, self.detect)
+        ProcessBound.__init__(self)
         self.reader, self.revision = reader, revision
         self._dtype = torch.bfloat16 if supports_bfloat16(reader.device) else torch.float32
         self._detector = fold_normalisation(detector.eval()).to(reader.device, self._dtype)
         convert_conv2d_weight_memory_format(self._detector, torch.channels_last)
 
+    def find(self, page: Image) -> list[FoundLine]:
+        """Detect the lines of a page: see `Pages.find`."""
+        self.check_process()
+        return super().find(page)
+
     def detect(self, plain: Image) -> list[FoundLine]:
         """Detect the lines of a uint8 grey page `(H, W)` at its own size, in no order."""
+        self.check_process()
         return find_lines(self._probabilities(plain))
 
     def _probabilities(self, plain: Image) -> ProbabilityMap:

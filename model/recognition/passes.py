@@ -21,6 +21,10 @@ GPU_ROUND_PIXELS = 8 * CPU_ROUND_PIXELS
 # and meet more shapes, each of which costs oneDNN a kernel.
 CPU_PASS_PIXELS = 20 * 128 * 32
 
+# Images of at most so many rounds are scaled before the first of these rounds, so that memory does not grow with the
+# number of images in a call.
+ROUNDS_PER_GROUP = 8
+
 
 @dataclass(frozen=True)
 class PassLimits:
@@ -48,6 +52,25 @@ def width_bucket(config: ModelConfig, height: int, width: int) -> int:
     if len(rotations(height, width)) > 1:
         height, width = width, height
     return scaled_width(config, height, width)
+
+
+def plan_groups(config: ModelConfig, sizes: Sequence[tuple[int, int]], limits: PassLimits) -> Iterator[list[int]]:
+    """Indexes of images of `(height, width)` pixels, in groups that are scaled and read one after the other.
+
+    Scaled widths ascend; images of one width keep their order. A single image may exceed the limits.
+    """
+    widths = [scaled_width(config, *size) for size in sizes]
+    group: list[int] = []
+    room = limit = ROUNDS_PER_GROUP * limits.round_pixels
+    for index in sorted(range(len(widths)), key=widths.__getitem__):
+        pixels = config.height * widths[index]
+        if group and pixels > room:
+            yield group
+            group, room = [], limit
+        group.append(index)
+        room -= pixels
+    if group:
+        yield group
 
 
 def plan_passes(windows: Sequence["Window"], limits: PassLimits) -> Iterator[list[list["Window"]]]:

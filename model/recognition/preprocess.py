@@ -20,6 +20,10 @@ Image = NDArray[np.uint8]
 # An image up to 4 % wider than a width of the ladder is narrowed to it: the next one would cost more than it gains.
 NARROWING_TOLERANCE = 1.04
 
+# Width over height above which an image is squeezed: such a line has thousands of characters, or no text at all. The
+# bound keeps the time for an array of one row within seconds.
+MAX_ASPECT_RATIO = 1000
+
 COLOUR_SAMPLE_PIXELS = 4096  # enough to estimate the colour distribution of an image
 
 # Weights of red, green and blue in luminance (ITU-R BT.601). The first colour axis points towards more of it.
@@ -38,7 +42,7 @@ MIN_CONTRAST = 6.0
 
 def natural_width(config: ModelConfig, height: int, width: int) -> float:
     """Stretched width in pixels of an image of `height` x `width` at the model's height, before any rounding."""
-    return width * config.height / height * config.stretch
+    return min(width / height, MAX_ASPECT_RATIO) * config.height * config.stretch
 
 
 def scaled_width(config: ModelConfig, height: int, width: int) -> int:
@@ -74,6 +78,18 @@ def grey(image: Image) -> Image:
     return np.ascontiguousarray(principal(image, 1)[:, :, 0])
 
 
+def check_image(image: Image) -> None:
+    """Check that an array is an image that can be read: uint8 `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, and not empty.
+
+    Raises:
+        ValueError: another dtype or shape, or an empty array.
+    """
+    if image.dtype != np.uint8:
+        raise ValueError(f"an image must be uint8, not {image.dtype}")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))) or 0 in image.shape:
+        raise ValueError(f"an image must be (H, W) or (H, W, 3) and not empty, not {image.shape}")
+
+
 def principal(image: Image, channels: int) -> Image:
     """First `channels` principal components of an image's colours, uint8 `(H, W, channels)`.
 
@@ -84,12 +100,9 @@ def principal(image: Image, channels: int) -> Image:
     Raises:
         ValueError: another dtype or shape, or an empty image.
     """
-    if image.dtype != np.uint8:
-        raise ValueError(f"an image must be uint8, not {image.dtype}")
+    check_image(image)
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
-    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
-        raise ValueError(f"an image must be (H, W) or (H, W, 3) and not empty, not {image.shape}")
     if image.ndim == 2:
         return _with_zero_channels(image, channels)
     step = max(1, math.isqrt(image.shape[0] * image.shape[1] // COLOUR_SAMPLE_PIXELS))

@@ -25,9 +25,10 @@ from linewise.model.recognition.augmented_views import augmented_views
 from linewise.model.recognition.placement import FramePlacement
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading, TextFormat, build_reading, rescale_spans
-from linewise.model.recognition.rotation import most_confident, rotated, rotations
+from linewise.model.recognition.rotation import has_rotation_evidence, most_confident, rotated, rotations
 from linewise.model.recognition.windows import LogitsCollector, Window, cut_windows
 from linewise.model.runtime.model_runner import ModelRunner
+from linewise.model.runtime.process import ProcessBound
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class View:
     decoded: ctc.Decoded | None = None
 
 
-class Reader:
+class Reader(ProcessBound):
     """Reads images of single lines of text.
 
-    On a CPU, several threads may read at once, on an accelerator one at a time. `model_id` names the
-    model, `revision` identifies the weights of its network.
+    On a CPU, several threads may read at once, on an accelerator one at a time. Each process loads its own reader:
+    a reader cannot be pickled, copied, or used after a fork. `model_id` names the model, `revision` identifies
+    the weights of its network.
     """
 
     model_id = "linewise"
@@ -78,6 +80,7 @@ class Reader:
         Raises:
             ValueError: an unknown precision, or one that the processor or the weights do not support.
         """
+        super().__init__()
         self.config: ModelConfig = model.config
         self.revision = revision
         self.language = language
@@ -110,16 +113,23 @@ class Reader:
             raise ValueError(f"{len(options)} decodings for {len(images)} images")
         text_format = TextFormat(self._charset, typographic_quotes)
         with torch.inference_mode():
-            first_passes = [
+            rotations_by_image = self._read_rotations(images, options, text_format)
+            chosen = [
                 candidates[most_confident([candidate.reading for candidate in candidates])]
-                for candidates in self._read_rotations(images, options, text_format)
+                for candidates in rotations_by_image
             ]
-            readings = [first_pass.reading for first_pass in first_passes]
-            doubtful = [i for i, first_pass in enumerate(first_passes) if first_pass.hypotheses.log_probs is not None]
-            for index, views in zip(doubtful, self._augment([first_passes[i] for i in doubtful]), strict=True):
-                if len(views) > 1 or self.language is not None:
-                    rescored = self._rescore(views, options[index], text_format)
-                    readings[index] = replace(rescored, turn=readings[index].turn)
+            readings = self._rescore_doubtful(chosen, options, text_format)
+            # Rescoring may leave too little evidence for a rotation.
+            upright = [
+                index
+                for index, reading in enumerate(readings)
+                if reading.turn and not has_rotation_evidence(reading.text)
+            ]
+            again = self._rescore_doubtful(
+                [rotations_by_image[index][0] for index in upright], [options[index] for index in upright], text_format
+            )
+            for index, reading in zip(upright, again, strict=True):
+                readings[index] = reading
         return readings
 
     def decoding(
@@ -157,15 +167,31 @@ class Reader:
         """Probability, in [0, 1], that each image holds its text, for verifying known texts.
 
         Straight and typographic quotes count as equal, as in `read`, and with `ignore_case` so do small
-        and capital letters. A text with a character that the model cannot write has probability 0.
+        and capital letters. A text with a character that the model cannot write has probability 0. An image much
+        taller than wide counts in the rotation that supports its text most; a text of one character, only upright.
 
         Raises:
             ValueError: as `read`, or another number of texts than images.
         """
         if len(texts) != len(images):
             raise ValueError(f"{len(texts)} texts for {len(images)} images")
-        temperature = self.config.temperature
-        return text_probabilities(self.logits(images), texts, temperature, self._charset, ignore_case=ignore_case)
+        views = [
+            (index, rotated(image, turn))
+            for index, image in enumerate(images)
+            for turn in _rotations(image)
+            if not turn or has_rotation_evidence(texts[index])
+        ]
+        view_probabilities = text_probabilities(
+            self.logits([view for _, view in views]),
+            [texts[index] for index, _ in views],
+            self.config.temperature,
+            self._charset,
+            ignore_case=ignore_case,
+        )
+        results = [0.0] * len(images)
+        for (index, _), probability in zip(views, view_probabilities, strict=True):
+            results[index] = max(results[index], probability)
+        return results
 
     def posteriors(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Calibrated posteriors of one image with the positions of their frames, for explanations.
@@ -192,6 +218,7 @@ class Reader:
 
     def warm_up(self) -> None:
         """Run one empty image of every width of the ladder, so that requests do not pay for set-up."""
+        self.check_process()
         with torch.inference_mode():
             for width in self.config.widths:
                 size = (1, self.config.input_channels, self.config.height, width)
@@ -219,6 +246,19 @@ class Reader:
             results.update(zip(indexes, decoded, strict=True))
         return [results[index] for index in range(len(images))]
 
+    def _rescore_doubtful(
+        self, first_passes: Sequence[_FirstPass], options: Sequence[Decoding | None], text_format: TextFormat
+    ) -> list[Reading]:
+        """Readings of first passes, those of low confidence rescored."""
+        readings = [first_pass.reading for first_pass in first_passes]
+        doubtful = [i for i, first_pass in enumerate(first_passes) if first_pass.hypotheses.log_probs is not None]
+        for index, views in zip(doubtful, self._augment([first_passes[i] for i in doubtful]), strict=True):
+            if len(views) > 1 or self.language is not None:
+                others = first_passes[index].hypotheses.others
+                rescored = self._rescore(views, others, options[index], text_format)
+                readings[index] = replace(rescored, turn=readings[index].turn)
+        return readings
+
     def _augment(self, first_passes: Sequence[_FirstPass]) -> list[list[View]]:
         """Views of each image: the image itself, then its augmented views."""
         results: list[list[View]] = []
@@ -235,9 +275,16 @@ class Reader:
             results[index].append(View(name, image, log_probs_by_number[number]))
         return results
 
-    def _rescore(self, views: Sequence[View], options: Decoding | None, text_format: TextFormat) -> Reading:
-        """The most probable text over all views, aligned to the view that supports it most."""
-        best, *others = rescore([view.log_probs for view in views], self._charset, self.language)
+    def _rescore(
+        self, views: Sequence[View], further: Sequence[Candidate], options: Decoding | None, text_format: TextFormat
+    ) -> Reading:
+        """The most probable text over all views, aligned to the view that supports it most.
+
+        `further` candidates are alternatives only.
+        """
+        best, *others = rescore(
+            [view.log_probs for view in views], self._charset, self.language, [candidate.ids for candidate in further]
+        )
         view = views[best.view]
         if view.decoded is not None and view.decoded.ids == best.ids:
             decoded = replace(view.decoded, confidence=best.confidence)
@@ -249,14 +296,18 @@ class Reader:
 
     def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
-        windows: list[Window] = []
-        for index, image in enumerate(images):
-            windows += cut_windows(self.config, index, preprocess.scale(self.config, image))
+        self.check_process()
+        for image in images:
+            preprocess.check_image(image)
         collector = LogitsCollector()
-        for planned in passes.plan_passes(windows, self._limits):
-            batches = [preprocess.to_tensor([window.pixels for window in batch], self.device) for batch in planned]
-            for batch, logits in zip(planned, self._runner.logits(batches), strict=True):
-                yield from collector.add(batch, logits)
+        for group in passes.plan_groups(self.config, [image.shape[:2] for image in images], self._limits):
+            windows: list[Window] = []
+            for index in group:
+                windows += cut_windows(self.config, index, preprocess.scale(self.config, images[index]))
+            for planned in passes.plan_passes(windows, self._limits):
+                batches = [preprocess.to_tensor([window.pixels for window in batch], self.device) for batch in planned]
+                for batch, logits in zip(planned, self._runner.logits(batches), strict=True):
+                    yield from collector.add(batch, logits)
 
     def _build_reading(
         self, hypotheses: Hypotheses, image: Image, options: Decoding | None, text_format: TextFormat

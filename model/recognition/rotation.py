@@ -21,10 +21,18 @@ def rotated(image: Image, degrees: int) -> Image:
     return np.ascontiguousarray(np.rot90(image, -degrees // 90)) if degrees else image
 
 
+def has_rotation_evidence(text: str) -> bool:
+    """Whether a text is evidence enough that its image lies on its side: a single character is not."""
+    return len(text) > 1
+
+
 def most_confident(readings: Sequence[Reading]) -> int:
     """Index of the most confident of an image's readings, the first of which is upright.
 
-    A rotated reading of a single character does not count: that is too little evidence for a rotation.
+    A rotated reading counts only where its text is evidence enough.
     """
-    candidates = [0, *(index for index, reading in enumerate(readings) if index and len(reading.text) > 1)]
+    candidates = [
+        0,
+        *(index for index, reading in enumerate(readings) if index and has_rotation_evidence(reading.text)),
+    ]
     return max(candidates, key=lambda index: (bool(readings[index].text), readings[index].confidence))

@@ -209,7 +209,7 @@ def _compare_engines(reader: Reader, folder: Path, images: int, against: str, ro
     try:
         samples = read_labels(folder)[:images]
         competitors = open_engines(reader, [name for name in against.split(",") if name])
-        results = compare_engines(competitors, samples, rounds, print_error)
+        results = compare_engines(competitors, samples, folder.resolve().name, rounds, print_error)
     except (DatasetError, ValueError) as error:
         fail(str(error), 1)
     typer.echo(engines_table(results))
@@ -262,16 +262,16 @@ def promote(
 ) -> None:
     """Replace a checkpoint if the candidate has the higher mean score over the folders."""
     from linewise.model import CheckpointError
-    from linewise.model import load as load_weights
-    from linewise.model.evaluation.promote import compare, comparison_table, is_better, replace_checkpoint
+    from linewise.model.evaluation.promote import compare, comparison_table, is_better, load_both, replace_checkpoint
     from linewise.model.evaluation.recognition import evaluate_all
 
     measured = []
-    for checkpoint in (over, new):
-        try:
-            results, problems = evaluate_all(load_weights(checkpoint, device), folders, limit)
-        except CheckpointError as error:
-            fail(str(error), 1)
+    try:
+        readers = load_both(over, new, device)
+    except (CheckpointError, ValueError) as error:
+        fail(str(error), 1)
+    for reader in readers:
+        results, problems = evaluate_all(reader, folders, limit)
         if problems:
             fail("; ".join(problems), 1)
         measured.append(results)

@@ -126,6 +126,13 @@ def test_a_lexicon_decides_between_similar_characters(client: TestClient) -> Non
     assert response.json()["text"] == "Involce 1042"
 
 
+def test_a_lexicon_with_many_ways_to_split_a_line_is_answered(client: TestClient) -> None:
+    text = " ".join(["New York"] * 20)
+    response = client.post("/recognize", files={"file": encode(line(text))}, data={"lexicon": "New\nYork\nNew York"})
+    assert response.status_code == 200, response.text
+    assert response.json()["text"] == text
+
+
 def test_characters_lie_in_order_where_the_ink_is(client: TestClient) -> None:
     image = line()
     chars = read(client, encode(image), detail="chars")["chars"]

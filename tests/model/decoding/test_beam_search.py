@@ -89,3 +89,10 @@ def test_an_unlikely_allowed_character_is_read_where_the_likely_one_is_barred() 
     logits = peaked([0, 1, 0], classes=3, height=14.0)
     logits[0, 1, 2] = 3.0  # far behind the first, far before the blank
     assert search(logits[0].log_softmax(-1), AB, Decoding(allowed=frozenset([2])))[0].ids == (2,)
+
+
+def test_strings_below_the_least_float_are_ordered_by_the_logarithm_of_their_probability() -> None:
+    frames = torch.tensor([[0.4, 0.6], *[[1.0, 1e-9]] * 40]).log() - 20  # "" has 0.4, "a" 0.6, times e to the -820
+    candidates = search(frames, Charset("a"), FREE)
+    assert [candidate.ids for candidate in candidates][:2] == [(1,), ()]
+    assert candidates[0].confidence == 0

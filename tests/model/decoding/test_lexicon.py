@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import torch
 
-from linewise.model.decoding.lexicon import Lexicon
+from linewise.model.decoding.lexicon import Lexicon, State
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import Charset
 from tests.model.decoding.test_beam_search import LETTERS, texts, written
@@ -67,3 +67,53 @@ def test_what_may_follow_is_what_some_entry_has() -> None:
         letters = set(LETTERS.decode(lexicon.following(state)))
         assert letters - {" "} == expected
         assert (" " in letters) == (prefix in entries) == lexicon.is_complete(state)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ["ab", "cd", "ab cd"],
+        ["a", "a a", "a a a", "a a a a"],
+        ["a b c d", "b c d a", "c d a b", "d a b c", "a", "b", "c", "d"],
+    ],
+)
+def test_the_states_of_an_ambiguous_lexicon_do_not_grow_with_the_line(entries: list[str]) -> None:
+    lexicon = Lexicon(entries, LETTERS)
+    most_words = max(len(entry.split()) for entry in entries)
+    state = lexicon.start
+    for label in LETTERS.encode(" ".join(entries * 100)):
+        state = lexicon.following(state)[label]
+        assert len(state) == len(set(state)) <= most_words + 1
+    assert lexicon.is_complete(state)
+    assert len(lexicon.completions(state, 64)) <= 64
+
+
+def test_a_line_that_can_be_parsed_in_many_ways_costs_what_its_length_does() -> None:
+    counts = {}
+    for repeats in (10, 20, 40):
+        lexicon = CountingLexicon(["ab", "cd", "ab cd"], LETTERS)
+        line = " ".join(["ab cd"] * repeats)
+        assert texts(LETTERS, written(LETTERS, line), Decoding(lexicon=lexicon))[0] == line
+        counts[repeats] = lexicon.ranges_seen
+    assert counts[40] - counts[20] <= 2 * (counts[20] - counts[10]) + 50
+
+
+def test_a_lexicon_keeps_a_bounded_number_of_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linewise.model.decoding.lexicon.MAX_CACHED_STATES", 8)
+    lexicon = Lexicon(["house", "horse"], LETTERS)
+    fresh = Lexicon(["house", "horse"], LETTERS)
+    state = lexicon.start
+    for label in LETTERS.encode("house horse house"):
+        assert lexicon.following(state) == fresh._find_following(state)
+        state = lexicon.following(state)[label]
+        assert len(lexicon._following) <= 8
+
+
+class CountingLexicon(Lexicon):
+    """Counts the ranges of the states that the search visits."""
+
+    ranges_seen = 0
+
+    def following(self, state: State) -> dict[int, State]:
+        self.ranges_seen += len(state)
+        return super().following(state)

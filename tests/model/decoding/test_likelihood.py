@@ -32,3 +32,18 @@ def test_a_text_outside_the_alphabet_has_probability_zero(bar_reader: Reader) ->
     assert bar_reader.probabilities([image], [text])[0] > 0.5
     with pytest.raises(ValueError, match="1 texts for 2 images"):
         bar_reader.probabilities([image, image], [text])
+
+
+def test_a_line_on_its_side_has_the_probability_of_its_text(bar_reader: Reader) -> None:
+    sideways = np.ascontiguousarray(np.rot90(row_of(6)))
+    (reading,) = bar_reader.read([sideways])
+    assert reading.turn
+    upright, one_character = bar_reader.probabilities([sideways] * 2, [reading.text, reading.text[0]])
+    assert upright == pytest.approx(reading.confidence, abs=1e-3)
+    assert one_character < 1e-3
+
+
+def test_decomposed_characters_have_the_probability_of_composed_ones(talkative: Reader) -> None:
+    image = np.ascontiguousarray(patches(np.random.default_rng(3), (32, 90))[:, :, 0])
+    composed, decomposed = talkative.probabilities([image] * 2, ["é", "e\u0301"])
+    assert composed == decomposed > 0

@@ -84,3 +84,14 @@ def test_nothing_to_read_is_an_answer_too() -> None:
 
 def test_spaces_around_a_word_do_not_make_it_another_one() -> None:
     assert texts([says(" heep ", {3: ("l", 0.4)})], WORDS)[0] == " help "
+
+
+@pytest.mark.parametrize("log_prob_per_frame", [-5.0, -80.0])  # below a double's difference to 1, and below any double
+def test_very_improbable_texts_are_ranked_by_their_scores(log_prob_per_frame: float) -> None:
+    view = says("heep", {2: ("l", 0.4)})
+    faint = torch.cat([view, view[-1:].expand(4, -1)]) + log_prob_per_frame
+    rescored = rescore([faint], CHARSET, WORDS)
+    assert CHARSET.decode(rescored[0].ids) == texts([view], WORDS)[0] == "help"
+    assert [one.ids for one in rescored] == [one.ids for one in rescore([view], CHARSET, WORDS)]
+    assert (0 < rescored[0].confidence < 1e-16) == (log_prob_per_frame == -5.0)
+    assert all(0 <= one.confidence <= 1 for one in rescored)

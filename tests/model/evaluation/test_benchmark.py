@@ -57,7 +57,9 @@ def test_engines_take_turns_and_are_told_apart(samples: list[LabelledImage], mon
 
         return read
 
-    first, second = compare_engines({"slow": engine("slow"), "fast": engine("fast")}, samples, 2, lambda line: None)
+    first, second = compare_engines(
+        {"slow": engine("slow"), "fast": engine("fast")}, samples, "receipt_bars", 2, lambda line: None
+    )
     assert turns == ["slow", "fast"] * 3
     assert (first.engine, first.ratio, first.least, first.most) == ("slow", 1.0, 1.0, 1.0)
     assert first.cpu_ms == pytest.approx(20.0)
@@ -67,8 +69,20 @@ def test_engines_take_turns_and_are_told_apart(samples: list[LabelledImage], mon
 
 
 def test_both_ways_of_reading_read_the_same(bar_reader: Reader, samples: list[LabelledImage]) -> None:
-    results = compare_engines(open_engines(bar_reader, []), samples, 1, lambda line: None)
+    results = compare_engines(open_engines(bar_reader, []), samples, "receipt_bars", 1, lambda line: None)
     assert [result.right for result in results] == [100.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "right"), [("receipt_bars", 200 / 3), ("print_fr", 100 / 3), ("scene_bars", 100.0)]
+)
+def test_readings_are_right_by_the_metric_of_the_dataset(
+    samples: list[LabelledImage], dataset: str, right: float
+) -> None:
+    labelled = [LabelledImage(s.path, label) for s, label in zip(samples, ("don’t", "ROOM", "room"), strict=True)]
+    engines: dict[str, LineEngine] = {"shouting": lambda images: ["don't", "Room", "ROOM"][: len(images)]}
+    ((shouting),) = compare_engines(engines, labelled, dataset, 1, lambda line: None)
+    assert shouting.right == pytest.approx(right)
 
 
 def test_threads_share_the_images_and_lose_none(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

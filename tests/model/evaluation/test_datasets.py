@@ -23,6 +23,16 @@ def test_unusable_labels_are_refused(tmp_path: Path, content: bytes) -> None:
         read_labels(tmp_path)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_bytes("\ufeffa.png\tone\nb.png\ttwo\n".encode())
+    assert [s.path.name for s in read_labels(tmp_path)] == ["a.png", "b.png"]
+    (tmp_path / "page.png").touch()
+    (tmp_path / "page.txt").write_bytes("\ufeffone".encode())
+    assert read_page_labels(tmp_path)[0].texts == ("one",)
+    (tmp_path / "labels.json").write_bytes("\ufeff{}".encode())
+    assert read_page_labels(tmp_path) == []
+
+
 def test_pictures_are_upright_grey_or_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

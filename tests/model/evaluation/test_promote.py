@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from linewise.model.evaluation.promote import compare, comparison_table, is_better, score
+from linewise.model.evaluation.promote import compare, comparison_table, is_better, load_both, score
 from linewise.model.evaluation.recognition import DatasetResult
 from linewise.model.network.checkpoint import save
+from linewise.model.network.config import ModelConfig
+from linewise.model.network.crnn import CRNN
+from linewise.model.runtime.fused import fold_normalisation
+from linewise.model.runtime.quantised import measure_ranges
 from linewise.service.cli import main
 from tests.model.conftest import small_network
 
@@ -72,3 +79,31 @@ def test_a_folder_that_cannot_be_measured_stops_it(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(main.app, ["promote", str(weights), str(tmp_path), "--over", str(weights)])
     assert outcome.exit_code == 1
     assert "labels.tsv" in outcome.stderr
+
+
+def with_ranges(seed: int) -> CRNN:
+    network = small_network(seed, ModelConfig(stem=16, channels=(16, 32, 32, 64), blocks=(1, 1, 1, 1), hidden=64))
+    spans = measure_ranges(fold_normalisation(copy.deepcopy(network)), [torch.randn(4, 2, 32, 64)])
+    network.config = dataclasses.replace(network.config, ranges=spans)
+    return network
+
+
+def test_weights_without_ranges_do_not_replace_weights_that_have_them(tmp_path: Path) -> None:
+    shipped, new = tmp_path / "shipped.safetensors", tmp_path / "new.safetensors"
+    save(with_ranges(0), shipped)
+    save(small_network(1), new)
+    before = shipped.read_bytes()
+    outcome: Any = CliRunner().invoke(main.app, ["promote", str(new), "scene_a", "--over", str(shipped)])
+    assert outcome.exit_code == 1
+    assert "no activation ranges" in outcome.stderr and "linewise calibrate" in outcome.stderr
+    assert shipped.read_bytes() == before
+
+
+@pytest.mark.parametrize("old_has_ranges", [True, False])
+def test_both_weights_are_measured_in_one_precision(tmp_path: Path, old_has_ranges: bool) -> None:
+    shipped, new = tmp_path / "shipped.safetensors", tmp_path / "new.safetensors"
+    save(with_ranges(0) if old_has_ranges else small_network(0), shipped)
+    save(with_ranges(1), new)
+    old_reader, new_reader = load_both(shipped, new, "cpu")
+    assert old_reader.precision == new_reader.precision
+    assert old_reader.revision != new_reader.revision

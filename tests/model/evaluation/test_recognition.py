@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from linewise.model import Reading
 from linewise.model.evaluation.datasets import DatasetError, dataset_metric
-from linewise.model.evaluation.metrics import Metric
+from linewise.model.evaluation.metrics import Metric, expected_calibration_error
+from linewise.model.evaluation.promote import score
 from linewise.model.evaluation.recognition import (
     confidence_outcomes,
     error_sheet,
@@ -99,7 +100,7 @@ def test_the_table_is_markdown(folder: Path) -> None:
     header, rule, row = results_markdown([evaluate(BrightnessReader(), folder)]).split("\n")
     assert header == "| set | images | folded | case-insensitive | exact | CER | ECE | images/s |"
     assert set(rule) <= set("|-:")
-    assert row.startswith("| signs | 4 | 75.0 | 25.0 | 25.0 | 45.83 | 54.8 | ")
+    assert row.startswith("| signs | 4 | 75.0 | 25.0 | 25.0 | 45.83 | 64.8 | ")
 
 
 def test_the_json_has_the_agreed_names(folder: Path) -> None:
@@ -125,6 +126,19 @@ def test_the_surest_errors_come_first(folder: Path, metric: Metric, texts: list[
 def test_the_sheet_needs_no_other_file_and_escapes_text(folder: Path) -> None:
     sheet = error_sheet(most_confident_errors([evaluate(BrightnessReader(), folder)], Metric.EXACT, 1))
     assert "data:image/png;base64," in sheet and "&lt;right&gt;" in sheet and "<right>" not in sheet
+
+
+@pytest.mark.parametrize(("name", "exact"), [("print_fr", 50), ("print_es", 50), ("typed_da", 50), ("book_lines", 25)])
+def test_quotes_are_folded_where_the_set_asks_in_exact_calibration_and_promotion_alike(
+    folder: Path, name: str, exact: int
+) -> None:
+    result = evaluate(BrightnessReader(), folder.rename(folder.parent / name))
+    outcomes = confidence_outcomes(name, result.predictions)
+    assert result.exact == exact == 100 * sum(is_right for _, is_right in outcomes) / len(outcomes)
+    assert result.ece == pytest.approx(100 * expected_calibration_error(outcomes))
+    assert score(result) == pytest.approx((exact + 100 - result.cer) / 2)
+    errors = [e.text for e in most_confident_errors([result], Metric.EXACT, 10)]
+    assert ("l'art" in errors) == (exact == 25)
 
 
 def test_no_answers_make_no_figures() -> None:
@@ -158,8 +172,9 @@ def test_every_set_has_its_dataset_metric(folder: Path) -> None:
         "folded", "folded", "ci", "exact", "exact",
     ]  # fmt: skip
     predictions = evaluate(BrightnessReader(), folder).predictions
-    # Typographic quotes are as right as straight ones, so that the third answer is.
-    assert confidence_outcomes("book_lines", predictions) == [(0.9, True), (0.8, False), (0.7, True), (0.99, False)]
+    assert confidence_outcomes("book_lines", predictions) == [(0.9, True), (0.8, False), (0.7, False), (0.99, False)]
+    # In print and typescripts, typographic quotes are as right as straight ones, so that the third answer is.
+    assert confidence_outcomes("print_fr", predictions) == [(0.9, True), (0.8, False), (0.7, True), (0.99, False)]
     assert confidence_outcomes("scene_svt", predictions) == [(0.9, True), (0.8, True), (0.7, True), (0.99, False)]
 
 

@@ -131,3 +131,10 @@ def test_noise_on_a_flat_ground_is_not_blown_up() -> None:
     image = 128 + np.random.default_rng(0).integers(0, 2, (32, 64)).astype(np.uint8)
     assert preprocess.to_tensor([image]).abs().max() < 0.2
     assert (preprocess.to_tensor([np.zeros((32, 64), np.uint8)]) == 0).all()
+
+
+def test_the_width_of_an_extreme_aspect_ratio_is_bounded() -> None:
+    widest = preprocess.MAX_ASPECT_RATIO * CONFIG.height
+    assert preprocess.scaled_width(CONFIG, 1, 20000) == widest
+    assert preprocess.scaled_width(CONFIG, 10, 9990) == 32 * 999
+    assert preprocess.scale(CONFIG, np.zeros((1, 20000), np.uint8)).shape == (CONFIG.height, widest, 2)

@@ -14,6 +14,7 @@ import torch
 from linewise.model import Reader
 from linewise.model.decoding import ctc
 from linewise.model.network.config import ModelConfig
+from linewise.model.recognition import passes, preprocess
 from linewise.model.runtime.fused import fold_normalisation
 from linewise.model.runtime.precision import supports_bfloat16, supports_int8
 from linewise.model.runtime.quantised import measure_ranges
@@ -95,3 +96,38 @@ def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
     (reading,) = bar_reader.read([image])
     assert 0.5 < reading.confidence <= 1.0
     assert isinstance(ctc.greedy(torch.zeros(1, 2, 3))[0].confidence, float)
+
+
+def test_images_are_scaled_in_groups_of_bounded_memory(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(32, 100), (20, 60), (48, 300), (16, 3000), (64, 220), (32, 32)] * 8
+    images = [patches(rng, size) for size in sizes]
+    together = talkative.logits(images)
+    steps: list[int] = []  # pixels scaled; 0 for a call of the network
+    scale, run = preprocess.scale, talkative._runner.logits
+
+    def record_scale(config: ModelConfig, image: preprocess.Image) -> preprocess.Image:
+        scaled = scale(config, image)
+        steps.append(scaled.shape[0] * scaled.shape[1])
+        return scaled
+
+    def record_run(batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        steps.append(0)
+        return run(batches)
+
+    monkeypatch.setattr(preprocess, "scale", record_scale)
+    monkeypatch.setattr(talkative._runner, "logits", record_run)
+    monkeypatch.setattr(passes, "ROUNDS_PER_GROUP", 1)
+    monkeypatch.setattr(talkative, "_limits", passes.PassLimits(128 * 32, 1024 * 32))
+    grouped = talkative.logits(images)
+    groups = [sum(group) for is_run, group in itertools.groupby(steps, lambda step: step == 0) if not is_run]
+    assert len(groups) > 4 and max(groups) <= max(1024 * 32, *steps)
+    for one, other in zip(together, grouped, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_a_wrong_array_is_refused_before_any_other_is_read(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talkative._runner, "logits", lambda batches: pytest.fail("the network ran"))
+    for wrong in (np.zeros((4, 4, 4), np.uint8), np.zeros((0, 9), np.uint8), np.zeros(9, np.uint8), np.zeros((4, 4))):
+        with pytest.raises(ValueError, match="must be"):
+            talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])

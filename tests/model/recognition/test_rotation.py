@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from linewise.model import Reader, Reading
+from linewise.model.decoding.rescoring import RescoredHypothesis
 from linewise.model.recognition.rotation import most_confident, rotated, rotations
+from linewise.model.train.ngram import estimate
 from tests.model.conftest import BAR, QUOTE, bars, row_of
 
 
@@ -49,3 +53,18 @@ def test_the_most_confident_reading_with_a_text_is_kept() -> None:
     assert most_confident([upright, single, single]) == 0
     assert most_confident([empty, single, rotated_text]) == 2
     assert most_confident([empty]) == 0
+
+
+def test_a_rotated_reading_never_ends_as_one_character(bar_reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    sideways = np.ascontiguousarray(np.rot90(row_of(6)))
+    assert bar_reader.read([sideways])[0].turn
+
+    def one_character(views: Sequence[torch.Tensor], *_: object) -> list[RescoredHypothesis]:
+        return [RescoredHypothesis((1,), 0.5, 0)]
+
+    monkeypatch.setattr("linewise.model.recognition.reader.rescore", one_character)
+    monkeypatch.setattr("linewise.model.decoding.hypotheses.RESCORE_THRESHOLD", 1.1)  # every reading is doubtful
+    bar_reader.language = estimate({"house": 1})
+    line, tall, bar = bar_reader.read([row_of(6), sideways, bars(32, {12: BAR}, height=64)])
+    assert (line.turn, tall.turn, bar.turn) == (0, 0, 0)
+    assert tall == bar_reader.read([sideways])[0]
