@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linewise.model.network.config import ModelConfig
-from linewise.model.network.crnn import COLUMN
+from linewise.model.network.crnn import FRAME_WIDTH_PX
 from linewise.model.recognition.preprocess import scale
 from linewise.model.synth.renderer import Sample
 
@@ -34,6 +34,6 @@ def to_training_sample(config: ModelConfig, sample: Sample, ignore_case: bool = 
     """Scale a sample to the network's input, or None where CTC could not align it or it is too wide."""
     image = scale(config, sample.image)
     repeats = sum(a == b for a, b in zip(sample.text, sample.text[1:], strict=False))  # need a blank between them
-    if image.shape[1] > config.widths[-1] or image.shape[1] // COLUMN < len(sample.text) + repeats:
+    if image.shape[1] > config.widths[-1] or image.shape[1] // FRAME_WIDTH_PX < len(sample.text) + repeats:
         return None
     return TrainingSample(image, sample.text, sample.kind, ignore_case)
