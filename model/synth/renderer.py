@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 
-from linewise.model.synth import camera, scene_text, text_line
+from linewise.model.synth import camera, scene_text, spacing, text_line
 from linewise.model.synth.camera import Image, RenderContext
 from linewise.model.synth.sources import corpus, fields, handwriting
 from linewise.model.synth.sources.fonts import Face, by_family, family_pools
@@ -68,9 +68,15 @@ class Renderer:
         if kind == "handwriting":
             return self._render_handwriting(context)
         style = text_line.choose_style(random, kind)
-        face, text, transcript = self._choose_face(
-            random, style.pool, lambda: corpus.collapse_spaces(style.write()) or "1"
-        )
+        if random.random() < spacing.GAP_SHARE:
+            face, text, transcript = self._choose_face(
+                random, style.pool, lambda: spacing.gap_line(random, style.write, kind)
+            )
+            transcript = corpus.collapse_spaces(transcript)
+        else:
+            face, text, transcript = self._choose_face(
+                random, style.pool, lambda: corpus.collapse_spaces(style.write()) or "1"
+            )
         return Sample(text_line.render(context, kind, style, face, text), transcript, kind)
 
     def _choose_face(self, random: Random, pool: str, write: Callable[[], str]) -> tuple[Face, str, str]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL.ImageFont import FreeTypeFont
 
-from linewise.model.synth import background, camera, glyphs
+from linewise.model.synth import background, camera, glyphs, spacing
 from linewise.model.synth.background import Colour, Grey, Plane
 from linewise.model.synth.camera import Box, Image, RenderContext
 from linewise.model.synth.sources import corpus
@@ -18,7 +18,7 @@ from linewise.model.synth.sources.fonts import Face
 def render(context: RenderContext, face: Face, text: str) -> Image:
     """Render a photo of a sign that says `text` in `face`, uint8 `(H, W)` or `(H, W, 3)`."""
     random, difficulty = context.random, context.difficulty
-    plane, box = _draw_word(context, face, text)
+    plane, box = spacing.add_margins(random, *_draw_word(context, face, text))
     image = paint(context, plane)
     strength = random.choice((0.0, 0.2, 0.5, 1.0 * difficulty, 2.0 * difficulty, 3.0 * difficulty))
     image, corners = camera.warp_view(random, image, box, strength)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL.ImageFont import FreeTypeFont
 
-from linewise.model.synth import background, camera, glyphs
+from linewise.model.synth import background, camera, glyphs, spacing
 from linewise.model.synth.background import Grey
 from linewise.model.synth.camera import Box, Image, RenderContext
 from linewise.model.synth.sources import corpus, fields
@@ -74,7 +74,7 @@ def render(context: RenderContext, kind: str, style: Style, face: Face, text: st
     if kind == "receipt" and random.random() < 0.2:
         line = glyphs.LineMask(glyphs.print_dots(random, line.mask), line.baseline)
     stretch = random.choice((1.0, 1.0, random.uniform(0.72, 1.25)))
-    plane, box = _add_neighbours(random, kind, style, face, font, line)
+    plane, box = spacing.add_margins(random, *_add_neighbours(random, kind, style, face, font, line))
     width = max(8, round(plane.shape[1] * stretch))
     plane = np.asarray(cv2.resize(plane, (width, plane.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
     box = (round(box[0] * stretch), box[1], round(box[2] * stretch), box[3])
@@ -82,6 +82,8 @@ def render(context: RenderContext, kind: str, style: Style, face: Face, text: st
         plane = glyphs.wear(random, noise, plane, font.size)
     if kind in ("book", "typescript") and random.random() < 0.35 * difficulty:
         plane = glyphs.add_specks(random, noise, plane, font.size)
+    if random.random() < spacing.DUST_SHARE:
+        plane = spacing.add_dust(random, noise, plane, font.size)
     if random.random() < 0.12:
         draw_rule(random, plane, box)
     image = print_ink(random, noise, plane, kind)

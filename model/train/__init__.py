@@ -1,1 +1,1 @@
-"""Training of the recogniser, the line detector and the language model. Imported by the command line only."""
+"""Training of the recogniser, the line detector and the language model; the commands import it, the service never."""

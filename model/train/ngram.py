@@ -1,4 +1,4 @@
-"""The language model, counted on the texts that the renderer writes."""
+"""Estimation of the character n-gram model from texts that the renderer writes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -13,30 +13,33 @@ from linewise.model.network.charset import Charset
 from linewise.model.synth.sources.corpus import collapse_spaces, prose, receipt_line, scene_word
 
 ORDER = 6
-# How often an n-gram of three characters or more must have been seen among a million texts to be kept: with half of
-# that, the model would be nearly twice as large and read up to a point more, Czech typescript two.
-LEAST = 13
+# Occurrences in a million texts below which an n-gram of three characters or more is dropped. Half of that would
+# nearly double the size for up to a point of accuracy.
+MIN_COUNT_PER_MILLION = 13
+PROSE_CHARACTERS = 50
+
+Counts = tuple[NDArray[np.int64], NDArray[np.float64]]  # n-grams, ascending, and their number of occurrences
 
 
-def written(count: int, seed: int) -> Counter[str]:
-    """How often each text comes up among `count` that the renderer writes; those of another seed are others."""
+def sample_texts(count: int, seed: int) -> Counter[str]:
+    """Number of occurrences of each text among `count` texts of the renderer."""
     random = Random(seed)
-    write = random.choices(list(KINDS), weights=list(KINDS.values()), k=count)
-    return Counter(plain(collapse_spaces(one(random))) for one in write)
+    writers = random.choices(list(TEXT_SHARES), weights=list(TEXT_SHARES.values()), k=count)
+    return Counter(plain(collapse_spaces(write(random))) for write in writers)
 
 
 def _prose(random: Random) -> str:
-    return prose(random, PROSE)
+    return prose(random, PROSE_CHARACTERS)
 
 
-# Signs, cells and lines of receipts, lines of books and letters, each with its share of the texts; a line of prose
-# counts for many words.
-KINDS: dict[Callable[[Random], str], int] = {scene_word: 70, receipt_line: 12, _prose: 18}
-PROSE = 50  # characters
+# Signs, cells and lines of receipts, lines of books and letters; a line of prose counts for many words.
+TEXT_SHARES: dict[Callable[[Random], str], int] = {scene_word: 70, receipt_line: 12, _prose: 18}
 
 
 def estimate(texts: Mapping[str, int], order: int = ORDER, least: int = 1) -> LanguageModel:
-    """A language model of `texts`, which are given with how often they occur.
+    """Estimate a model from texts and their numbers of occurrences, with Witten-Bell smoothing.
+
+    N-grams of three characters or more with fewer than `least` occurrences are dropped.
 
     Raises:
         ValueError: no texts, or an impossible order.
@@ -45,61 +48,60 @@ def estimate(texts: Mapping[str, int], order: int = ORDER, least: int = 1) -> La
         raise ValueError("a language model cannot be estimated from no texts")
     alphabet = "".join(sorted({*plain(Charset().alphabet), *plain("".join(texts))}))
     config = LanguageConfig(alphabet, order)
-    grams, counts = np.arange(1, FIRST + len(alphabet)), np.zeros(FIRST + len(alphabet) - 1)
-    shorter, probabilities = grams, np.full(len(grams), 1 / len(grams))  # any character is as likely as another
-    kept: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    shorter, counts = np.arange(1, FIRST + len(alphabet)), np.zeros(FIRST + len(alphabet) - 1)
+    probabilities = np.full(len(shorter), 1 / len(shorter))  # before any count, all characters are equally likely
+    kept: list[Counts] = []
     backoffs: dict[int, NDArray[np.float64]] = {}
-    for length, (seen, times) in enumerate(_counted(config, texts), start=1):
+    for length, (seen, times) in enumerate(_count_ngrams(config, texts), start=1):
         if length == 1:
             counts[seen - 1] = times
+            grams, occurrences = shorter, counts
         else:
             enough = times >= (least if length > 2 else 1)
-            grams, counts = seen[enough], times[enough]
+            grams, occurrences = seen[enough], times[enough]
         contexts, inverse = np.unique(grams >> BITS, return_inverse=True)
-        total = np.bincount(inverse, counts)
-        kinds = np.bincount(inverse, counts > 0)
+        total = np.bincount(inverse, occurrences)
+        kinds = np.bincount(inverse, occurrences > 0)
         suffixes = grams & ((1 << (BITS * (length - 1))) - 1) if length > 1 else grams
-        before = probabilities[np.searchsorted(shorter, suffixes)]
-        probabilities = (counts + kinds[inverse] * before) / (total + kinds)[inverse]
+        lower_order = probabilities[np.searchsorted(shorter, suffixes)]
+        probabilities = (occurrences + kinds[inverse] * lower_order) / (total + kinds)[inverse]
         if length > 1:
-            left = np.ones(len(shorter))
-            left[np.searchsorted(shorter, contexts)] = kinds / (total + kinds)
-            backoffs[length - 1] = left
+            backoff = np.ones(len(shorter))
+            backoff[np.searchsorted(shorter, contexts)] = kinds / (total + kinds)
+            backoffs[length - 1] = backoff
         kept.append((grams, probabilities))
         shorter = grams
     backoffs[order] = np.ones(len(shorter))
-    together = [torch.from_numpy(np.concatenate([one[side] for one in kept])) for side in (0, 1)]
-    discounts = torch.from_numpy(np.concatenate([backoffs[length] for length in range(1, order + 1)]))
-    return LanguageModel(config, together[0], together[1].log(), discounts.log())
+    all_grams = torch.from_numpy(np.concatenate([grams for grams, _ in kept]))
+    all_probabilities = torch.from_numpy(np.concatenate([values for _, values in kept]))
+    all_backoffs = torch.from_numpy(np.concatenate([backoffs[length] for length in range(1, order + 1)]))
+    return LanguageModel(config, all_grams, all_probabilities.log(), all_backoffs.log())
 
 
 def bits_per_character(model: LanguageModel, texts: Mapping[str, int]) -> float:
-    """Cross-entropy of `texts`, given with how often they occur, in bits for each character and each end."""
-    found = model.log_probs(list(texts))
-    times = np.array(list(texts.values()))
+    """Cross-entropy of texts, given with their numbers of occurrences, in bits a character; each end counts as one."""
+    log_probs = model.log_probs(list(texts))
+    occurrences = np.array(list(texts.values()))
     lengths = np.array([len(text) + 1 for text in texts])
-    return float(-(found * times).sum() / (lengths * times).sum() / np.log(2))
+    return float(-(log_probs * occurrences).sum() / (lengths * occurrences).sum() / np.log(2))
 
 
-def _counted(
-    config: LanguageConfig, texts: Mapping[str, int]
-) -> Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """For n-grams of 1, 2, ... characters: those that occur, ascending, and how often."""
+def _count_ngrams(config: LanguageConfig, texts: Mapping[str, int]) -> Iterable[Counts]:
+    """The n-grams of 1, 2, ... `order` characters that occur, one length after the other."""
     codes = {character: code for code, character in enumerate(config.alphabet, start=FIRST)}
     by_length: defaultdict[int, list[str]] = defaultdict(list)
     for text in texts:
         by_length[len(plain(text))].append(text)
     rows = {
-        length: np.array([[BOUNDARY, *(codes.get(c, UNKNOWN) for c in plain(t)), BOUNDARY] for t in several], np.int64)
-        for length, several in by_length.items()
+        length: np.array([[BOUNDARY, *(codes.get(c, UNKNOWN) for c in plain(t)), BOUNDARY] for t in group], np.int64)
+        for length, group in by_length.items()
     }
-    weights = {length: np.array([texts[t] for t in several], np.float64) for length, several in by_length.items()}
+    weights = {length: np.array([texts[t] for t in group], np.float64) for length, group in by_length.items()}
     for order in range(1, config.order + 1):
-        parts = [(np.zeros(0, np.int64), np.zeros(0))]  # where all texts are shorter, there are none
+        parts: list[Counts] = [(np.zeros(0, np.int64), np.zeros(0))]  # none where all texts are shorter
         for length, row in rows.items():
-            # The boundary before a text is a context, but nothing that is ever to be guessed.
-            ends = range(max(1, order - 1), row.shape[1])
-            for end in ends:
+            # The boundary before a text is a context, never a character to predict.
+            for end in range(max(1, order - 1), row.shape[1]):
                 gram = np.zeros(len(row), np.int64)
                 for column in range(end - order + 1, end + 1):
                     gram = (gram << BITS) + row[:, column]

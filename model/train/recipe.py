@@ -1,4 +1,4 @@
-"""The recipes: everything about a training run that is chosen beforehand."""
+"""Training recipes: sizes and rates that are fixed before a run."""
 
 from dataclasses import dataclass, field
 
@@ -9,11 +9,10 @@ from linewise.model.network.config import ModelConfig
 class Recipe:
     """Sizes and rates of a run.
 
-    `batch_pixels` bounds a batch by its width in pixels in all (64 images of width 128 = 8192),
-    `replay` is how often a drawn sample may be used while it is not read surely, `easy_until` the
-    samples after which pictures are as hard as they get, `warmup` the steps to full rate; the last
-    `decay` share of the minutes brings the rate down to nothing. `ema` is the averaging factor of
-    the shipped weights.
+    `batch_pixels` bounds the total width of a batch in pixels (64 images of width 128 = 8192). `replay` is the
+    number of uses of a sample that is not learnt yet. `easy_until` is the number of samples over which drawn
+    pictures grow to full difficulty. `warmup` counts steps to full rate; over the last `decay` share of the time
+    the rate falls to 0. `ema` is the decay of the averaged weights, which are the ones kept.
     """
 
     name: str
@@ -36,6 +35,8 @@ class Recipe:
 
 RECIPES = {
     "cpu": Recipe("cpu"),
+    # From shipped weights on: a low rate that falls from the beginning on, and pictures of full difficulty.
+    "finetune": Recipe("finetune", rate=4e-4, warmup=100, decay=1.0, ema=0.999, easy_until=0, replay=3),
     # One accelerator with many cores beside it: larger batches, so a higher rate and a shorter average.
     "gpu": Recipe(
         "gpu", rate=3e-3, batch_pixels=131_072, largest_batch=1024, replay=8, easy_until=150_000, warmup=500,

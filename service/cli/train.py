@@ -1,4 +1,4 @@
-"""The commands that make weights: ``fonts``, ``synth``, ``train``, ``train-pages``, ``average`` and ``language``."""
+"""The commands that make weights, from ``fonts`` and ``draw`` to ``train``, ``average`` and ``language``."""
 
 from __future__ import annotations
 
@@ -83,27 +83,68 @@ def synth(
         fail(str(error), 1)
 
 
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Folder of shards; drawing goes on after the last one.")],
+    real: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of Parquet files with labelled lines to mix in."),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Number of shards of 1024 samples; default: endless.")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Delete the oldest shards beyond this number.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Render training samples ahead into shards for linewise train --shards; Ctrl-C ends it."""
+    require_training_extra()
+    from linewise.model.network.config import ModelConfig
+    from linewise.model.synth.renderer import Renderer
+    from linewise.model.synth.sources.fonts import find_faces
+    from linewise.model.train.data.drawing import draw_shards
+    from linewise.model.train.data.mixture import REAL_SHARE, Mixture, real_line_weights
+    from linewise.model.train.data.real_lines import RealLines
+    from linewise.model.train.environment import interruptible
+
+    try:
+        lines = RealLines(real_line_weights(real)) if real else None
+        renderer = Renderer([face for face in find_faces() if not face.held_out], seed)
+        mixture = Mixture(ModelConfig(), renderer, lines, REAL_SHARE)
+        with interruptible() as interrupted:
+            draw_shards(
+                mixture, folder, interrupted, shards=shards, keep=keep,
+                on_shard=lambda path, samples_per_s: print_error(f"{path.name}: {samples_per_s:.0f} samples/s"),
+            )  # fmt: skip
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        fail(str(error), 1)
+
+
 def train(
-    recipe: Annotated[str, typer.Option(help="Training recipe: cpu, gpu or smoke.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="Training recipe: cpu, finetune, gpu or smoke.")] = "cpu",
     minutes: MinutesOption = 60,
     out: Annotated[Path, typer.Option(help="Folder for weights, resume file, log and curve.")] = Path(".runs/latest"),
     resume: Annotated[Path | None, typer.Option(exists=True, help="File resume.pt of a run to continue.")] = None,
     start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint with the initial weights.")] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder filled by linewise draw; default: render live."),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Peak learning rate; default: the recipe's.")] = None,
     validate: Annotated[list[Path] | None, typer.Option(help="Labelled folder to validate on; repeatable.")] = None,
     seed: SeedOption = 0,
     steps: StepsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Train the recogniser on rendered samples; Ctrl-C saves everything and ends the run."""
+    """Train the recogniser on rendered and real samples; Ctrl-C saves everything and ends the run."""
     require_training_extra()
     from linewise.model.train.recipe import RECIPES
+    from linewise.model.train.trainer import RunOptions
     from linewise.model.train.trainer import train as run
 
     if recipe not in RECIPES:
         fail(f"unknown recipe {recipe!r}: one of {', '.join(RECIPES)}", 2)
+    options = RunOptions(minutes, resume, start, shards, tuple(validate or ()), rate, seed, steps, device)
     try:
-        run(RECIPES[recipe], minutes, out, resume=resume, start=start, validate=validate or (), seed=seed, steps=steps,
-            device=device)  # fmt: skip
+        run(RECIPES[recipe], out, options)
     except (RuntimeError, ValueError, OSError) as error:
         fail(str(error), 1)
 
@@ -122,12 +163,11 @@ def train_pages(
     require_training_extra()
     from linewise.model import CheckpointError
     from linewise.model.page.detector import load_detector
-    from linewise.model.train.detector_trainer import PageRecipe
-    from linewise.model.train.detector_trainer import train_pages as run
+    from linewise.model.train.detector_trainer import DetectorRecipe, train_detector
 
     try:
         detector = load_detector(start)[0] if start else None
-        run(PageRecipe(), minutes, out, start=detector, seed=seed, steps=steps, workers=workers)
+        train_detector(DetectorRecipe(), minutes, out, start=detector, seed=seed, steps=steps, workers=workers)
     except (CheckpointError, RuntimeError, OSError) as error:
         fail(str(error), 1)
 
@@ -138,10 +178,10 @@ def average(
 ) -> None:
     """Average the weights of checkpoints from one training run; calibrate the result afterwards."""
     from linewise.model import CheckpointError
-    from linewise.model.train.averaging import mean
+    from linewise.model.train.averaging import average_checkpoints
 
     try:
-        mean(checkpoints, out)
+        average_checkpoints(checkpoints, out)
     except (CheckpointError, ValueError) as error:
         fail(str(error), 1)
 
@@ -154,14 +194,14 @@ def language(
     """Train the character n-gram language model on texts of the renderer."""
     require_training_extra()
     from linewise.model.network.checkpoint import save
-    from linewise.model.train.ngram import LEAST, ORDER, bits_per_character, estimate, written
+    from linewise.model.train.ngram import MIN_COUNT_PER_MILLION, ORDER, bits_per_character, estimate, sample_texts
 
-    model = estimate(written(texts, seed), ORDER, max(1, round(LEAST * texts / 1e6)))
+    model = estimate(sample_texts(texts, seed), ORDER, max(1, round(MIN_COUNT_PER_MILLION * texts / 1e6)))
     try:
         save(model, out)
     except OSError as error:
         fail(str(error), 1)
-    bits = bits_per_character(model, written(max(1, texts // 100), seed + 1))
+    bits = bits_per_character(model, sample_texts(max(1, texts // 100), seed + 1))
     typer.echo(
         f"{len(model)} n-grams of up to {model.config.order} characters, {bits:.2f} bits per character on new texts"
     )

@@ -16,7 +16,7 @@ from linewise.model.decoding.language_model import DEFAULT_PATH, LanguageConfig,
 from linewise.model.network.charset import DEFAULT_ALPHABET
 from linewise.model.network.checkpoint import DEFAULT_PATH as WEIGHTS
 from linewise.model.network.checkpoint import CheckpointError, save
-from linewise.model.train.ngram import bits_per_character, estimate, written
+from linewise.model.train.ngram import bits_per_character, estimate, sample_texts
 from linewise.service.cli import main
 
 TEXTS = Counter({"abba": 6, "baba": 3, "ab": 5, "b": 2, "caba": 1, "aab ba": 4, "": 1})
@@ -82,16 +82,16 @@ def test_characters_that_it_does_not_know_are_unlikely_but_not_impossible() -> N
 
 @pytest.mark.slow
 def test_more_of_the_same_texts_fit_better_than_other_texts() -> None:
-    model = estimate(written(3000, seed=1))
-    signs, other = written(300, seed=2), Counter({text[::-1]: n for text, n in written(300, seed=2).items()})
+    model = estimate(sample_texts(3000, seed=1))
+    signs, other = sample_texts(300, seed=2), Counter({text[::-1]: n for text, n in sample_texts(300, seed=2).items()})
     assert bits_per_character(model, signs) < bits_per_character(model, other)
-    assert bits_per_character(model, signs) < bits_per_character(estimate(written(100, seed=1)), signs)
+    assert bits_per_character(model, signs) < bits_per_character(estimate(sample_texts(100, seed=1)), signs)
 
 
 def test_counting_again_gives_the_same_model() -> None:
-    one, other = estimate(written(500, seed=3)), estimate(written(500, seed=3))
+    one, other = estimate(sample_texts(500, seed=3)), estimate(sample_texts(500, seed=3))
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
-    assert not torch.equal(one.state_dict()["grams"], estimate(written(500, seed=4)).state_dict()["grams"])
+    assert not torch.equal(one.state_dict()["grams"], estimate(sample_texts(500, seed=4)).state_dict()["grams"])
 
 
 def test_it_is_kept_in_a_file(tmp_path: Path) -> None:
@@ -153,6 +153,6 @@ def test_it_is_made_by_one_command(tmp_path: Path) -> None:
     out = tmp_path / "language.safetensors"
     result = CliRunner().invoke(main.app, ["language", str(out), "--texts", "2000"])
     assert result.exit_code == 0 and "n-grams of up to 6 characters" in result.output
-    assert len(load(out)) == len(estimate(written(2000, seed=0), least=1))
+    assert len(load(out)) == len(estimate(sample_texts(2000, seed=0), least=1))
     lost = CliRunner().invoke(main.app, ["language", str(tmp_path / "none" / "x.safetensors"), "--texts", "50"])
     assert lost.exit_code == 1 and "cannot be written" in lost.output

@@ -9,7 +9,7 @@ import pytest
 from linewise.model.page.geometry import Quad, quad_size
 from linewise.model.page.postprocess import find_lines
 from linewise.model.page.results import FoundLine
-from linewise.model.train.db_targets import Targets, targets
+from linewise.model.train.detection.db_targets import DbTargets, db_targets
 from tests.model.page.conftest import rectangle
 
 
@@ -18,7 +18,7 @@ def intersection_over_union(a: Quad, b: Quad) -> float:
     return float(common / (cv2.contourArea(a) + cv2.contourArea(b) - common))
 
 
-def lines_in(maps: Targets) -> list[FoundLine]:
+def lines_in(maps: DbTargets) -> list[FoundLine]:
     """The lines that a detector without fault leads to."""
     return find_lines(np.asarray(maps.kernel / 255, np.float32))
 
@@ -34,7 +34,7 @@ LINES = [
 
 
 def test_lines_come_back_from_their_kernels() -> None:
-    maps = targets(LINES, 400, 800)
+    maps = db_targets(LINES, 400, 800)
     quads = [line.quad for line in lines_in(maps)]
     assert len(quads) == len(LINES)
     for line in LINES:
@@ -42,7 +42,7 @@ def test_lines_come_back_from_their_kernels() -> None:
 
 
 def test_a_detected_line_begins_where_its_text_begins() -> None:
-    lines = lines_in(targets(LINES[3:5], 400, 800))
+    lines = lines_in(db_targets(LINES[3:5], 400, 800))
     tilted = min(lines, key=lambda line: float(line.quad.mean(0)[0])).quad
     assert tilted[0] == pytest.approx(LINES[3][0], abs=4)
     across = tilted[1] - tilted[0]
@@ -60,7 +60,7 @@ def test_faint_cells_and_specks_are_no_lines() -> None:
 
 def test_a_single_narrow_digit_is_detected() -> None:
     digit = rectangle((100, 100), 5, 24)
-    (line,) = lines_in(targets([digit], 200, 200))
+    (line,) = lines_in(db_targets([digit], 200, 200))
     width, height = quad_size(line.quad)
     assert line.quad.mean(0) == pytest.approx([100, 100], abs=1)
     assert 12 < width < 22 and height == pytest.approx(24, abs=3)

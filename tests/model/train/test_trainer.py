@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from linewise.model.network.checkpoint import load_model, save
 from linewise.model.synth.sources.fonts import find_faces
-from linewise.model.train.augment import augment
-from linewise.model.train.averaging import mean
+from linewise.model.train.averaging import average_checkpoints
+from linewise.model.train.data.augment import augment
+from linewise.model.train.data.sample_loader import SampleLoader, open_source
+from linewise.model.train.data.samples import TrainingSample
 from linewise.model.train.recipe import RECIPES
-from linewise.model.train.sample_loader import Drawn, Stream
-from linewise.model.train.trainer import Training, rate_at, train
+from linewise.model.train.trainer import RunOptions, Trainer, rate_at, train
 from linewise.service.cli import main
 from tests.model.conftest import TINY, small_network
 
@@ -29,14 +30,14 @@ def _fonts() -> None:
         pytest.skip(str(error))
 
 
-def _batch() -> list[Drawn]:
+def _batch() -> list[TrainingSample]:
     faces = [face for face in find_faces() if not face.held_out]
-    stream = Stream(faces, SMOKE.model, seed=0, workers=0, replay=1000, pool=8, easy_until=10_000)
-    return stream.batch(SMOKE.batch_pixels, SMOKE.largest_batch)
+    source = open_source(faces, SMOKE.model, seed=0, workers=0, easy_until=10_000)
+    return SampleLoader(source, replay=1000, pool=8).batch(SMOKE.batch_pixels, SMOKE.largest_batch)
 
 
 def test_smoke_overfits_a_handful_of_samples() -> None:
-    run = Training(SMOKE, torch.device("cpu"), seed=0)
+    run = Trainer(SMOKE, torch.device("cpu"), seed=0)
     batch = _batch()
     losses = [run.step(batch, 3e-3) for _ in range(60)]
     assert sum(losses[-5:]) / 5 < 0.35 * losses[0]
@@ -44,37 +45,37 @@ def test_smoke_overfits_a_handful_of_samples() -> None:
 
 def test_a_cut_run_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     batch = _batch()
-    whole = Training(SMOKE, torch.device("cpu"), seed=0)
+    whole = Trainer(SMOKE, torch.device("cpu"), seed=0)
     for _ in range(6):
         whole.step(batch, 1e-3)
-    first = Training(SMOKE, torch.device("cpu"), seed=0)
+    first = Trainer(SMOKE, torch.device("cpu"), seed=0)
     for _ in range(3):
         first.step(batch, 1e-3)
     first.save(tmp_path / "resume.pt")
-    second = Training(SMOKE, torch.device("cpu"), seed=99)
+    second = Trainer(SMOKE, torch.device("cpu"), seed=99)
     second.restore(tmp_path / "resume.pt")
     for _ in range(3):
         second.step(batch, 1e-3)
-    assert second.at == whole.at
+    assert second.position == whole.position
     for name, value in whole.average.state_dict().items():
         assert torch.allclose(value.float(), second.average.state_dict()[name].float(), atol=1e-6), name
 
 
 def test_a_resume_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    Training(SMOKE, torch.device("cpu"), seed=0).save(tmp_path / "resume.pt")
+    Trainer(SMOKE, torch.device("cpu"), seed=0).save(tmp_path / "resume.pt")
     with pytest.raises(ValueError, match="another shape"):
-        Training(RECIPES["cpu"], torch.device("cpu"), seed=0).restore(tmp_path / "resume.pt")
+        Trainer(RECIPES["cpu"], torch.device("cpu"), seed=0).restore(tmp_path / "resume.pt")
 
 
 def test_a_run_leaves_weights_log_curve_and_resume_file(tmp_path: Path) -> None:
-    train(SMOKE, 1, tmp_path, steps=20)
+    train(SMOKE, tmp_path, RunOptions(1, steps=20))
     model, _ = load_model(tmp_path / "weights.safetensors")
     assert model.config == SMOKE.model
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
     assert entries[-1]["step"] == 20
     assert {"loss", "rate", "samples_per_s", "used", "drawn"} <= entries[-1].keys()
     assert (tmp_path / "curve.png").stat().st_size > 5000
-    train(SMOKE, 1, tmp_path, steps=5, resume=tmp_path / "resume.pt")
+    train(SMOKE, tmp_path, RunOptions(1, steps=5, resume=tmp_path / "resume.pt"))
     last = json.loads((tmp_path / "log.jsonl").read_text("utf-8").splitlines()[-1])
     assert last["step"] == 25
 
@@ -89,28 +90,28 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
 
 def test_batches_hold_one_width_and_no_sample_is_used_too_often() -> None:
     faces = [face for face in find_faces() if not face.held_out]
-    stream = Stream(faces, SMOKE.model, seed=0, workers=0, replay=2, pool=40)
+    loader = SampleLoader(open_source(faces, SMOKE.model, seed=0, workers=0), replay=2, pool=40)
     for _ in range(12):
-        batch = stream.batch(2048, 16)
+        batch = loader.batch(2048, 16)
         assert len({drawn.image.shape for drawn in batch}) == 1
         assert len(batch) * batch[0].image.shape[1] <= 2048 or len(batch) == 1
         assert all(drawn.uses < 2 for drawn in batch)
-        stream.give_back(batch)
+        loader.give_back(batch)
 
 
 def test_what_was_read_surely_is_not_drawn_from_again() -> None:
     faces = [face for face in find_faces() if not face.held_out]
-    stream = Stream(faces, SMOKE.model, seed=0, workers=0, replay=1000, pool=12)
-    first = stream.batch(2048, 16)
+    loader = SampleLoader(open_source(faces, SMOKE.model, seed=0, workers=0), replay=1000, pool=12)
+    first = loader.batch(2048, 16)
     for drawn in first:
         drawn.loss = 0.01 if drawn is first[0] else 2.0
-    stream.give_back(first)
-    later: list[Drawn] = []
+    loader.give_back(first)
+    later: list[TrainingSample] = []
     for _ in range(300):  # a shelf of few narrow pictures is seldom chosen
-        batch = stream.batch(2048, 16)
+        batch = loader.batch(2048, 16)
         for drawn in batch:
             drawn.loss = 2.0
-        stream.give_back(batch)
+        loader.give_back(batch)
         later += batch
     assert all(drawn is not first[0] for drawn in later)
     assert all(any(drawn is other for other in later) for drawn in first[1:])
@@ -118,12 +119,12 @@ def test_what_was_read_surely_is_not_drawn_from_again() -> None:
 
 def test_renderer_processes_deliver_samples_that_ctc_can_align() -> None:
     faces = [face for face in find_faces() if not face.held_out][:40]
-    stream = Stream(faces, SMOKE.model, seed=0, workers=1, pool=64)
+    loader = SampleLoader(open_source(faces, SMOKE.model, seed=0, workers=1), pool=64)
     try:
-        batch = stream.batch(2048, 16)
+        batch = loader.batch(2048, 16)
     finally:
-        stream.close()
-    assert stream.seen >= len(batch) > 0
+        loader.close()
+    assert loader.drawn >= len(batch) > 0
     assert all(drawn.image.shape[1] // 4 >= len(drawn.text) for drawn in batch)
 
 
@@ -141,7 +142,7 @@ def test_the_mean_of_checkpoints_is_that_of_their_tensors(tmp_path: Path) -> Non
     networks[0].config = dataclasses.replace(networks[0].config, temperature=0.8)
     for network, path in zip(networks, paths, strict=True):
         save(network, path)
-    mean(paths, tmp_path / "mean.safetensors")
+    average_checkpoints(paths, tmp_path / "mean.safetensors")
     found, _ = load_model(tmp_path / "mean.safetensors")
     assert found.config == networks[1].config
     for name, value in found.state_dict().items():
@@ -152,7 +153,7 @@ def test_the_mean_of_checkpoints_is_that_of_their_tensors(tmp_path: Path) -> Non
 def test_a_network_of_grey_pictures_takes_no_note_of_a_second_channel(tmp_path: Path) -> None:
     grey = small_network(0, dataclasses.replace(TINY, input_channels=1))
     save(grey, tmp_path / "grey.safetensors")
-    mean([tmp_path / "grey.safetensors"], tmp_path / "mean.safetensors")
+    average_checkpoints([tmp_path / "grey.safetensors"], tmp_path / "mean.safetensors")
     found, _ = load_model(tmp_path / "mean.safetensors")
     images = torch.randn(2, 2, 32, 64)
     with torch.inference_mode():
@@ -163,9 +164,9 @@ def test_networks_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
     save(small_network(0), tmp_path / "a.safetensors")
     save(small_network(0, dataclasses.replace(TINY, hidden=16)), tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match="different shapes"):
-        mean([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "mean.safetensors")
+        average_checkpoints([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "mean.safetensors")
     with pytest.raises(ValueError, match="no checkpoints"):
-        mean([], tmp_path / "mean.safetensors")
+        average_checkpoints([], tmp_path / "mean.safetensors")
     result = CliRunner().invoke(
         main.app, ["average", *(str(tmp_path / f"{name}.safetensors") for name in "ab"), "--out", str(tmp_path / "c")]
     )

@@ -1,0 +1,1 @@
+"""Training samples: drawn and real lines, their augmentation, shards on disk and batches."""
