@@ -117,7 +117,8 @@ def _values(table: pyarrow.Table | pyarrow.RecordBatch, name: str) -> list[Any]:
         return [None] * table.num_rows
     column = table.column(name)
     if name != "image":
-        return _as_bytes(column).to_pylist()
+        values: list[Any] = _as_bytes(column).to_pylist()
+        return values
     kind = column.type
     if not _pyarrow().types.is_struct(kind):
         values = _as_bytes(column).to_pylist()

@@ -84,7 +84,8 @@ def _check_tiles(image: Image.Image, max_pixels: int) -> None:
 
 def _check_runs(image: Image.Image) -> None:
     width, height = image.size
-    if width * height > MAX_RLE_BMP_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+    tiles = image.tile  # type: ignore[attr-defined]
+    if width * height > MAX_RLE_BMP_PIXELS and any(tile.codec_name == "bmp_rle" for tile in tiles):
         raise ImageTooLarge(
             f"The run-length encoded BMP has {width} x {height} pixels; the limit is {MAX_RLE_BMP_PIXELS} in all."
             " Save it as a PNG."

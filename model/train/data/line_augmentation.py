@@ -113,14 +113,16 @@ def degraded(random: Random, image: camera.Image) -> camera.Image:
     """Now and then the picture pasted on a plain ground, at half its size, or after strong JPEG compression."""
     if random.random() < 0.05:
         height = image.shape[0]
-        sides = [round(height * log_uniform(random, 0.2, 8)) if random.random() < 0.6 else 0 for _ in range(2)]
-        rise = [round(height * random.uniform(0.05, 0.45)) if random.random() < 0.4 else 0 for _ in range(2)]
+        left, right = (round(height * log_uniform(random, 0.2, 8)) if random.random() < 0.6 else 0 for _ in range(2))
+        top, bottom = (round(height * random.uniform(0.05, 0.45)) if random.random() < 0.4 else 0 for _ in range(2))
         rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
         if random.random() < 0.5:
             colour = np.atleast_1d(np.median(rim, axis=0)).tolist()
-            image = np.asarray(cv2.copyMakeBorder(image, *rise, *sides, cv2.BORDER_CONSTANT, value=colour), np.uint8)
+            image = np.asarray(
+                cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=colour), np.uint8
+            )
         else:
-            image = np.asarray(cv2.copyMakeBorder(image, *rise, *sides, cv2.BORDER_REPLICATE), np.uint8)
+            image = np.asarray(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
     if random.random() < 0.06 and image.shape[0] > 20:
         image = np.asarray(camera.resample(random, image, random.randint(12, 18)), np.uint8)
     if random.random() < 0.06:

@@ -61,7 +61,7 @@ def _random_scale(random: Random, page: PageSample) -> float:
     heights = [min(quad_size(line.quad)) for line in page.lines] or [DEFAULT_LINE_HEIGHT_PX]
     low, high = LINE_HEIGHT_RANGE_PX
     scale = math.exp(random.uniform(math.log(low), math.log(high))) / max(float(np.median(heights)), 1.0)
-    return min(max(scale, 0.3), 2.0, MAX_PAGE_SIDE_PX / max(page.image.shape))
+    return float(min(max(scale, 0.3), 2.0, MAX_PAGE_SIDE_PX / max(page.image.shape)))
 
 
 def _random_corner(random: Random, page: PageSample, scale: float, rows: int, columns: int) -> tuple[int, int]:

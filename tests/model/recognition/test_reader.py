@@ -130,4 +130,4 @@ def test_a_wrong_array_is_refused_before_any_other_is_read(talkative: Reader, mo
     monkeypatch.setattr(talkative._runner, "logits", lambda batches: pytest.fail("the network ran"))
     for wrong in (np.zeros((4, 4, 4), np.uint8), np.zeros((0, 9), np.uint8), np.zeros(9, np.uint8), np.zeros((4, 4))):
         with pytest.raises(ValueError, match="must be"):
-            talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])
+            talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])  # type: ignore[list-item]

@@ -45,7 +45,7 @@ def test_case_gets_no_gradient_where_it_is_unknown() -> None:
     assert float(before[0]) == pytest.approx(float(after[0]), rel=1e-5)
     assert float(after[1]) > float(before[1]) + 1
     leaf = logits.clone().requires_grad_()
-    LOSS(leaf, ["A", "A"], [True, False])[0].backward()
+    LOSS(leaf, ["A", "A"], [True, False])[0].backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None and bool(torch.isfinite(leaf.grad).all())
     assert torch.allclose(leaf.grad[0, :, lower], leaf.grad[0, :, upper], atol=1e-6)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -31,7 +33,7 @@ def palette() -> Image.Image:
 
 
 def deep(dtype: type, top: float) -> Image.Image:
-    values = np.linspace(0, top, SIZE[0] * SIZE[1]).reshape(SIZE[::-1]).astype(dtype)
+    values: npt.NDArray[Any] = np.linspace(0, top, SIZE[0] * SIZE[1]).reshape(SIZE[::-1]).astype(dtype)
     return Image.fromarray(values)
 
 
