@@ -149,6 +149,6 @@ def test_a_terminal_in_utf8_gets_the_name_with_escapes(tmp_path: Path) -> None:
         "import sys; typer.echo(displayed(sys.argv[1]))"
     )
     environment = os.environ | {"PYTHONUTF8": "1"}
-    command = [sys.executable, "-c", program, b"caf\xe9.png"]
+    command: list[str | bytes] = [sys.executable, "-c", program, b"caf\xe9.png"]
     result = subprocess.run(command, capture_output=True, check=True, env=environment)
     assert result.stdout == b"caf\\xe9.png\n"

@@ -84,11 +84,12 @@ def test_a_file_that_another_run_removes_while_it_is_opened_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "doc.parquet.jsonl"
-    removed = []
+    removed: list[Path] = []
 
     def flock(file: object, operation: int) -> None:
         if not removed:
-            removed.append(path.unlink())
+            path.unlink()
+            removed.append(path)
 
     monkeypatch.setattr("linewise.service.bulk.writer.fcntl.flock", flock)
     with RowFile(path) as file:
