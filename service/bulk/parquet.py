@@ -116,12 +116,11 @@ def _values(table: pyarrow.Table | pyarrow.RecordBatch, name: str) -> list[Any]:
     if name not in table.schema.names:
         return [None] * table.num_rows
     column = table.column(name)
-    if name != "image":
-        values: list[Any] = _as_bytes(column).to_pylist()
-        return values
     kind = column.type
     if not _pyarrow().types.is_struct(kind):
-        values = _as_bytes(column).to_pylist()
+        values: list[Any] = _as_bytes(column).to_pylist()
+        if name != "image":
+            return values
         is_path = _is_text(kind)
         return [os.fsdecode(value) if is_path and value is not None else value for value in values]
     from pyarrow import compute

@@ -88,8 +88,8 @@ def test_a_file_that_another_run_removes_while_it_is_opened_is_made_anew(
 
     def flock(file: object, operation: int) -> None:
         if not removed:
-            removed.append(path)
             path.unlink()
+            removed.append(path)
 
     monkeypatch.setattr("linewise.service.bulk.writer.fcntl.flock", flock)
     with RowFile(path) as file:
