@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def palette() -> Image.Image:
 
 
 def deep(dtype: type, top: float) -> Image.Image:
-    values = np.linspace(0, top, SIZE[0] * SIZE[1]).reshape(SIZE[::-1]).astype(dtype)
+    values: Any = np.linspace(0, top, SIZE[0] * SIZE[1]).reshape(SIZE[::-1]).astype(dtype)
     return Image.fromarray(values)
 
 
