@@ -40,12 +40,12 @@ class PageReader(Pages, ProcessBound):
 
     def find(self, page: Image) -> list[FoundLine]:
         """Detect the lines of a page: see `Pages.find`."""
-        self.check_process()
+        self._check_process()
         return super().find(page)
 
     def detect(self, plain: Image) -> list[FoundLine]:
         """Detect the lines of a uint8 grey page `(H, W)` at its own size, in no order."""
-        self.check_process()
+        self._check_process()
         return find_lines(self._probabilities(plain))
 
     def _probabilities(self, plain: Image) -> ProbabilityMap:

@@ -218,7 +218,7 @@ class Reader(ProcessBound):
 
     def warm_up(self) -> None:
         """Run one empty image of every width of the ladder, so that requests do not pay for set-up."""
-        self.check_process()
+        self._check_process()
         with torch.inference_mode():
             for width in self.config.widths:
                 size = (1, self.config.input_channels, self.config.height, width)
@@ -296,7 +296,7 @@ class Reader(ProcessBound):
 
     def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
-        self.check_process()
+        self._check_process()
         for image in images:
             preprocess.check_image(image)
         collector = LogitsCollector()

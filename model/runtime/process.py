@@ -13,7 +13,7 @@ class ProcessBound:
     def __init__(self) -> None:
         self._process_id = os.getpid()
 
-    def check_process(self) -> None:
+    def _check_process(self) -> None:
         """Check that this is the process in which the object was made.
 
         Raises:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,12 @@ def test_images_are_scaled_in_groups_of_bounded_memory(talkative: Reader, monkey
 
 def test_a_wrong_array_is_refused_before_any_other_is_read(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(talkative._runner, "logits", lambda batches: pytest.fail("the network ran"))
-    for wrong in (np.zeros((4, 4, 4), np.uint8), np.zeros((0, 9), np.uint8), np.zeros(9, np.uint8), np.zeros((4, 4))):
+    arrays: list[Any] = [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 9), np.uint8),
+        np.zeros(9, np.uint8),
+        np.zeros((4, 4)),
+    ]
+    for wrong in arrays:
         with pytest.raises(ValueError, match="must be"):
             talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])  # type: ignore[list-item]
