@@ -137,4 +137,4 @@ def test_a_wrong_array_is_refused_before_any_other_is_read(talkative: Reader, mo
     ]
     for wrong in arrays:
         with pytest.raises(ValueError, match="must be"):
-            talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])  # type: ignore[list-item]
+            talkative.logits([patches(np.random.default_rng(1), (32, 90)), wrong])
