@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from linewise.service.documents.assembly import page_from_line, page_from_lines
-from linewise.service.documents.image import Pixels, UprightImage, decode, rotated
+from linewise.service.documents.conversion import Pixels
+from linewise.service.documents.image import UprightImage, decode, rotated
 from linewise.service.documents.layout import Document, Page
 from linewise.service.documents.multipage import decode_page, page_count
 from linewise.service.inference.batcher import Ticket
