@@ -11,6 +11,7 @@ import os
 import re
 
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from linewise.service.errors import ImageTooLarge
 
@@ -84,8 +85,8 @@ def _check_tiles(image: Image.Image, max_pixels: int) -> None:
 
 def _check_runs(image: Image.Image) -> None:
     width, height = image.size
-    tiles = image.tile  # type: ignore[attr-defined]
-    if width * height > MAX_RLE_BMP_PIXELS and any(tile.codec_name == "bmp_rle" for tile in tiles):
+    codecs = [tile.codec_name for tile in image.tile] if isinstance(image, ImageFile) else []
+    if width * height > MAX_RLE_BMP_PIXELS and "bmp_rle" in codecs:
         raise ImageTooLarge(
             f"The run-length encoded BMP has {width} x {height} pixels; the limit is {MAX_RLE_BMP_PIXELS} in all."
             " Save it as a PNG."

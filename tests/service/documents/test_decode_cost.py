@@ -6,7 +6,7 @@ import io
 import struct
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -42,8 +42,7 @@ def tiff(tags: Sequence[tuple[int, int, int]], data: bytes) -> bytes:
 
 
 def refused_within(data: bytes, seconds: float, match: str, error: type[Exception] = ImageTooLarge) -> None:
-    reads: list[Callable[[], object]] = [partial(decode, data, LIMITS), partial(decode_page, data, 0, LIMITS)]
-    for read in reads:
+    for read in (partial(decode, data, LIMITS), partial(decode_page, data, 0, LIMITS)):
         started = time.process_time()
         with pytest.raises(error, match=match):
             read()
