@@ -5,26 +5,34 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.progress import Progress
 
 from linewise.model.evaluation.datasets import dataset_metric
 
-if TYPE_CHECKING:
-    from linewise.model.train.trainer import Trainer
+
+@dataclass
+class Position:
+    """Progress of a run; part of the resume file."""
+
+    step: int = 0
+    used: int = 0
+    drawn: int = 0
+    seconds: float = 0.0
 
 
 class RunLog:
     """Appends one JSON object a line to `log.jsonl` and shows a line of progress on the console."""
 
-    def __init__(self, trainer: Trainer, folder: Path, progress: Progress, seconds: float) -> None:
-        self.trainer = trainer
+    def __init__(self, position: Position, folder: Path, progress: Progress, seconds: float) -> None:
+        self.position = position
         self.path = folder / "log.jsonl"
         self.progress = progress
         self.task = progress.add_task("training", total=seconds)
-        self._since, self._used, self._cpu = time.monotonic(), trainer.position.used, time.thread_time()
+        self._since, self._used, self._cpu = time.monotonic(), position.used, time.thread_time()
         self._loss = math.nan
         self._end_torn_line()
 
@@ -36,7 +44,7 @@ class RunLog:
 
     def write(self, **entry: object) -> None:
         """Append `entry` with the run's position."""
-        at = self.trainer.position
+        at = self.position
         position = {"step": at.step, "used": at.used, "drawn": at.drawn, "seconds": round(at.seconds, 1)}
         with self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps({**position, **entry}) + "\n")
@@ -47,12 +55,12 @@ class RunLog:
         passed = time.monotonic() - self._since
         if passed < every:
             return
-        speed = (self.trainer.position.used - self._used) / max(passed, 1e-9)
+        speed = (self.position.used - self._used) / max(passed, 1e-9)
         busy = (time.thread_time() - self._cpu) / max(passed, 1e-9)
         self.write(loss=round(self._loss, 4), rate=rate, samples_per_s=round(speed, 1), cpu_share=round(busy, 2))
-        described = f"step {self.trainer.position.step}  loss {self._loss:.3f}  {speed:.0f} samples/s"
+        described = f"step {self.position.step}  loss {self._loss:.3f}  {speed:.0f} samples/s"
         self.progress.update(self.task, completed=elapsed, description=described)
-        self._since, self._used, self._cpu = time.monotonic(), self.trainer.position.used, time.thread_time()
+        self._since, self._used, self._cpu = time.monotonic(), self.position.used, time.thread_time()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -30,20 +30,10 @@ from linewise.model.train.data.samples import TrainingSample
 from linewise.model.train.data.shards import ShardFolder
 from linewise.model.train.environment import interruptible, mixed_precision
 from linewise.model.train.recipe import Recipe
-from linewise.model.train.run_log import RunLog, plot_curve
+from linewise.model.train.run_log import Position, RunLog, plot_curve
 
 SAVE_PERIOD_S = 120.0  # a cut run loses no more than this
 LOG_PERIOD_S = 10.0
-
-
-@dataclass
-class Position:
-    """Progress of a run; part of the resume file."""
-
-    step: int = 0
-    used: int = 0
-    drawn: int = 0
-    seconds: float = 0.0
 
 
 class Trainer:
@@ -228,7 +218,7 @@ def _run(
     saved = validated = begun
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        log = RunLog(trainer, out, progress, total)
+        log = RunLog(trainer.position, out, progress, total)
         while not cut():
             elapsed = time.monotonic() - begun
             fraction = elapsed / total if options.steps is None else (trainer.position.step - first) / options.steps

@@ -5,18 +5,14 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from linewise.model.train.recipe import RECIPES
-from linewise.model.train.run_log import RunLog, plot_curve, read_log
-from linewise.model.train.trainer import Trainer
+from linewise.model.train.run_log import Position, RunLog, plot_curve, read_log
 
 
 def test_a_torn_last_line_neither_ends_a_resumed_run_nor_spoils_its_next_entry(tmp_path: Path) -> None:
-    import torch
-
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps({"used": 10, "loss": 2.0}) + "\n" + '{"used": 20, "lo', "utf-8")
     with Progress(disable=True) as progress:
-        journal = RunLog(Trainer(RECIPES["smoke"], torch.device("cpu"), 0), tmp_path, progress, 60)
+        journal = RunLog(Position(), tmp_path, progress, 60)
     journal.write(loss=1.0)
     entries = read_log(log)
     assert [entry["loss"] for entry in entries] == [2.0, 1.0]
