@@ -34,7 +34,7 @@ from linewise.service.cli.load_test import closed_loop
 from linewise.service.client import Client, ServiceFailure
 from linewise.service.inference.cpu import granted_cores
 from tests.campaigns.harness import service
-from tests.service.test_ray_serving import descendants
+from tests.service.deploy.test_ray_serving import descendants
 
 CORES = granted_cores()
 RAY = {

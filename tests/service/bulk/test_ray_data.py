@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from linewise.model.network.checkpoint import DEFAULT_PATH
 from linewise.service.bulk.writer import BATCH_SIZE_IMAGES
 from tests.service.conftest import encode
-from tests.service.test_ray_serving import descendants
+from tests.service.deploy.test_ray_serving import descendants
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ from tests.service.conftest import FakeReader, draw_line, encode, wait_until_rea
 pytest.importorskip("ray", reason="the extra ray is not installed")
 needs_weights = pytest.mark.skipif(not DEFAULT_PATH.is_file(), reason="no weights in this tree")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 240  # Ray is slow on a busy machine
 
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from linewise.service.settings import Replicas, Settings, as_markdown, describe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "service" / "deploy"
 SETTINGS = {name: default for name, default, _ in describe()}
 
