@@ -177,8 +177,9 @@ async def models(request: Request) -> ModelList:
     return ModelList(models=[ModelCard(id=reader.model_id, revision=reader.revision, device=str(reader.device))])
 
 
+# The routes with HEAD are registered first (decorators apply upwards), so that `Allow` lists both methods.
 @service.get("/healthz/live", response_model=Health, **openapi.LIVE)
-@service.head("/healthz/live", include_in_schema=False)
+@service.api_route("/healthz/live", methods=["GET", "HEAD"], include_in_schema=False)
 @service.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 async def live(request: Request) -> Response:
     """Answer the liveness probe."""
@@ -188,7 +189,7 @@ async def live(request: Request) -> Response:
 
 
 @service.get("/healthz/ready", response_model=Health, **openapi.READY)
-@service.head("/healthz/ready", include_in_schema=False)
+@service.api_route("/healthz/ready", methods=["GET", "HEAD"], include_in_schema=False)
 @service.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
 async def ready(request: Request) -> Response:
     """Answer the readiness probe."""
