@@ -40,5 +40,6 @@ app.command(cls=serve.ServeCommand)(serve.serve)
 for command in (
     read.read, load_test.load, evaluate.evaluate, evaluate.bench, train.fonts, train.synth, train.draw, train.train,
     train.average, evaluate.calibrate, evaluate.promote, train.language, evaluate.evaluate_pages, train.train_pages,
+    train.export,
 ):  # fmt: skip
     app.command()(command)

@@ -1,4 +1,4 @@
-"""The commands that make weights, from ``fonts`` and ``draw`` to ``train``, ``average`` and ``language``."""
+"""The commands that make weights, from ``fonts`` and ``draw`` to ``train``, ``average``, ``language``, ``export``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from linewise.service.cli.common import DeviceOption, fail, print_error, require_training_extra
+from linewise.service.cli.common import DeviceOption, WeightsOption, fail, print_error, require_training_extra
 
 MAX_CONTACT_SHEET_SAMPLES = 400
 
@@ -204,4 +204,26 @@ def language(
     bits = bits_per_character(model, sample_texts(max(1, texts // 100), seed + 1))
     typer.echo(
         f"{len(model)} n-grams of up to {model.config.order} characters, {bits:.2f} bits per character on new texts"
+    )
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="ONNX file to write, such as model.onnx; it must not exist yet.")],
+    weights: WeightsOption = None,
+) -> None:
+    """Write the recogniser's network as an ONNX file and check that it computes what the reader computes."""
+    from linewise.model import CheckpointError
+    from linewise.model.export import ParityError, export_onnx
+
+    try:
+        exported = export_onnx(out, weights)
+    except FileExistsError:
+        fail(f"{out} exists already; name another file", 1)
+    except OSError as error:
+        fail(f"{out} cannot be written: {error.strerror or error}", 1)
+    except (CheckpointError, ParityError) as error:
+        fail(str(error), 1)
+    typer.echo(
+        f"{out}: {exported.size / 1e6:.1f} MB; the logits of {exported.samples} lines"
+        f" differ by at most {exported.difference:.1g} from the reader's"
     )

@@ -15,7 +15,7 @@ from linewise import model
 
 FOLDER = Path(model.__file__).resolve().parent
 
-# What each package may import of the others. `explain` and the public names of `model` stand above all of them.
+# What each package may import of the others. `explain`, `export` and the public names of `model` stand above them all.
 ALLOWED = {
     "network": set(),
     "runtime": {"network"},
@@ -26,6 +26,7 @@ ALLOWED = {
     "synth": {"network"},
     "train": {"network", "runtime", "decoding", "recognition", "page", "evaluation", "synth"},
     "explain": {"network", "runtime", "decoding", "recognition"},
+    "export": {"network", "runtime", "recognition"},
 }  # fmt: skip
 CORE = ("network", "runtime", "decoding", "recognition")
 LIBRARIES_OF_THE_CORE = {"numpy", "torch", "cv2", "safetensors", "onnx", "onnxruntime"}
