@@ -27,8 +27,12 @@ ALLOWED = {
     "middleware": {"errors", "metrics"},
     "api": {"documents", "errors", "formats", "inference", "metrics", "middleware", "settings"},
     "bulk": {"documents", "errors", "formats", "inference", "settings"},
-    "cli": {"app", "bulk", "documents", "errors", "formats", "inference", "ray_serving", "server", "settings"},
+    "cli": {
+        "app", "bulk", "documents", "errors", "formats", "inference", "integrations", "ray_serving", "server",
+        "settings",
+    },
     "client": set(),
+    "integrations": {"documents", "errors", "formats", "inference", "settings"},
     "web": set(),
 }  # fmt: skip
 

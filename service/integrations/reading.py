@@ -1,0 +1,59 @@
+"""Interface between the integrations and recognition, which runs in this process or in a service.
+
+Imports are few, since the tesseract command starts once for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, Protocol
+
+from linewise.service.documents.layout import Document, Page
+
+
+class ReadingError(Exception):
+    """An image that cannot be read, or a service that does not answer; the message is one line."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a file.
+
+    ``charset`` are the only characters allowed, ``charset_exclude`` characters that are not, ``lexicon`` the only
+    words. ``pages`` are numbers of pages that the file has, from 0; None is all pages.
+    """
+
+    mode: Literal["line", "page", "auto"] = "auto"
+    charset: str | None = None
+    charset_exclude: str = ""
+    lexicon: tuple[str, ...] | None = None
+    pages: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Clockwise rotation in degrees that makes a page upright, and the mean confidence of its text in [0, 1].
+
+    Both are 0 for a page without text.
+    """
+
+    turn: int
+    confidence: float
+
+
+class DocumentReader(Protocol):
+    """Interface of recognition for the integrations; usable from several threads."""
+
+    def read(self, data: bytes, options: ReadOptions) -> Document:
+        """Read the bytes of an image, TIFF or PDF; the document has words. Raises ``ReadingError``."""
+
+    def orientation(self, data: bytes) -> Orientation:
+        """Find out how the first page of a file lies, from its text. Raises ``ReadingError``."""
+
+
+def text_by_rows(page: Page, separator: str) -> str:
+    """Return the text of a page with a line for each row, whose cells are joined by ``separator``."""
+    rows = groupby((line for line in page.lines if line.text), key=lambda line: line.row)
+    return "\n".join(separator.join(line.text for line in row) for _, row in rows)
