@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from linewise.model import export
 from linewise.model.network.checkpoint import DEFAULT_PATH, save
 from linewise.model.network.config import ModelConfig
+from linewise.model.runtime.onnx_graph import build_graph
 from linewise.service.cli import main
 from tests.model.conftest import TINY, small_network
 
@@ -110,7 +111,7 @@ def test_a_file_that_computes_something_else_is_refused_and_removed(
     def distorted(config: ModelConfig, tensors: dict[str, Any]) -> Any:
         return original(config, tensors | {"head.bias": tensors["head.bias"] + np.float32(0.01)})
 
-    original = export.build_graph
+    original = build_graph
     monkeypatch.setattr(export, "build_graph", distorted)
     result = run(tmp_path / "model.onnx", "--weights", weights)
     assert result.exit_code == 1
