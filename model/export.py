@@ -9,11 +9,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from linewise.model.network.checkpoint import DEFAULT_PATH, load_model
+from linewise.model.network.checkpoint import DEFAULT_PATH, load_weights
 from linewise.model.recognition import preprocess
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.reader import Reader
-from linewise.model.runtime.onnx_graph import build_graph
+from linewise.model.runtime.onnx.recogniser import recogniser_graph
 
 # Largest difference of a logit from the reader's. Logits span some 30 units; float32 sums in another order differ by
 # less than 1e-4 of them.
@@ -52,12 +52,12 @@ def export_onnx(path: str | os.PathLike[str], weights: str | os.PathLike[str] | 
     path = Path(path)
     with path.open("xb") as file:  # first: loading takes longer than finding out that the file cannot be written
         try:
-            model, revision = load_model(DEFAULT_PATH if weights is None else weights)
-            graph = build_graph(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+            network, revision = load_weights(DEFAULT_PATH if weights is None else weights)
+            graph = recogniser_graph(network)
             graph.metadata_props.add(key="linewise.revision", value=revision)
             file.write(graph.SerializeToString())
             file.flush()
-            return _compare(path, Reader(model, revision, "cpu", "float32"))
+            return _compare(path, Reader(network, revision, "cpu", "float32"))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -68,11 +68,11 @@ def _compare(path: Path, reader: Reader) -> Exported:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     samples = [_draw(text) for text in SAMPLE_TEXTS]
     worst = 0.0
-    for number, (sample, expected) in enumerate(zip(samples, reader.logits(samples), strict=True)):
-        images = np.asarray(preprocess.to_tensor([preprocess.scale(reader.config, sample)]))
+    for number, (sample, expected) in enumerate(zip(samples, reader.logit_arrays(samples), strict=True)):
+        images = preprocess.normalise([preprocess.scale(reader.config, sample)])
         batch = np.repeat(images, 1 + number % MAX_BATCH, axis=0)
         logits: NDArray[np.float32] = session.run(None, {"images": batch})[0]
-        difference = float(np.abs(logits - np.asarray(expected)).max())
+        difference = float(np.abs(logits - expected).max())
         if not difference <= PARITY_TOLERANCE:  # also for NaN
             raise ParityError(f"the logits differ by {difference:.3g} from the reader's, in {SAMPLE_TEXTS[number]!r}")
         worst = max(worst, difference)

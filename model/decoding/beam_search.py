@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 
-from linewise.model.decoding.ctc import MAX_SEGMENT_FRAMES, string_log_probs
+from linewise.model.decoding.ctc import MAX_SEGMENT_FRAMES, Array, log_probs_of_strings
 from linewise.model.decoding.lexicon import Lexicon, State
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import BLANK, Charset
@@ -36,9 +35,7 @@ class Candidate:
     confidence: float
 
 
-def search(
-    log_probs: torch.Tensor, charset: Charset, decoding: Decoding, *, width: int = BEAM_WIDTH
-) -> list[Candidate]:
+def search(log_probs: Array, charset: Charset, decoding: Decoding, *, width: int = BEAM_WIDTH) -> list[Candidate]:
     """The most probable strings of one row `(T, C)` of log posteriors that satisfy `decoding`, in descending order.
 
     Returns 1 to `width` candidates, the empty string among them if need be. Their probabilities are exact sums over
@@ -55,7 +52,7 @@ def search(
 
 
 def beam_strings(
-    log_probs: torch.Tensor, charset: Charset, decoding: Decoding, *, width: int, min_posterior_share: float
+    log_probs: Array, charset: Charset, decoding: Decoding, *, width: int, min_posterior_share: float
 ) -> list[tuple[int, ...]]:
     """Distinct strings of class ids in the final beam of one row `(T, C)` of log posteriors, in no order.
 
@@ -67,7 +64,7 @@ def beam_strings(
     """
     if width < 1:
         raise ValueError(f"a beam needs at least one prefix, not {width}")
-    posteriors = log_probs.exp().double().cpu().numpy()  # (T, C)
+    posteriors = np.exp(log_probs).astype(np.float64)  # (T, C)
     if decoding.allowed is not None:
         barred = np.ones(posteriors.shape[1], bool)
         barred[[BLANK, *decoding.allowed]] = False
@@ -159,9 +156,7 @@ def _complete(prefixes: Sequence[_Prefix], lexicon: Lexicon, charset: Charset) -
     return [(), *completed[:MAX_COMPLETIONS]]
 
 
-def score_strings(
-    log_probs: torch.Tensor, strings: Sequence[tuple[int, ...]]
-) -> Iterable[tuple[tuple[int, ...], float]]:
+def score_strings(log_probs: Array, strings: Sequence[tuple[int, ...]]) -> Iterable[tuple[tuple[int, ...], float]]:
     """Each string of class ids with its natural log probability in a row `(T, C)` of log posteriors.
 
     Strings are scored in one batch, or one by one where `T` is too long for that.
@@ -169,6 +164,5 @@ def score_strings(
     frames = log_probs.shape[0]
     size = len(strings) if frames <= MAX_SEGMENT_FRAMES else 1
     for first in range(0, len(strings), max(1, size)):
-        part = [list(ids) for ids in strings[first : first + size]]
-        totals = string_log_probs(log_probs.expand(len(part), *log_probs.shape), part)
-        yield from zip(strings[first : first + size], totals, strict=True)
+        part = strings[first : first + size]
+        yield from zip(part, log_probs_of_strings(log_probs, part), strict=True)

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from linewise.model.network.charset import BLANK
 
 # The forward algorithm needs frames x characters of memory. A longer line is cut at blanks into segments of at most so
 # many frames, whose probabilities are multiplied. 1024 frames are two windows.
 MAX_SEGMENT_FRAMES = 1024
+
+# Sums of plain probabilities are exact down to here: what underflows on the way, below 1e-307 a state and frame, is
+# less than a rounding error. Below, the sums are computed again as logarithms, which takes five times as long.
+MIN_PLAIN_PROBABILITY = 1e-260
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class Decoded:
     confidence: float
 
 
-def log_posteriors(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def log_posteriors(logits: Array, temperature: float) -> Array:
     """Calibrated log posteriors, float32, of logits whose last dimension is the class."""
-    return (logits.float() / temperature).log_softmax(dim=-1)
+    scores = np.ascontiguousarray(logits, np.float32) / np.float32(temperature)
+    scores -= scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
 
 
-def greedy(logits: torch.Tensor, temperature: float = 1.0) -> list[Decoded]:
+def greedy(logits: Array, temperature: float = 1.0) -> list[Decoded]:
     """Decode each row by its best class per frame.
 
     `logits` are float `(B, T, C)` with class 0 the blank; `temperature` divides them before the softmax.
@@ -49,8 +56,7 @@ def greedy(logits: torch.Tensor, temperature: float = 1.0) -> list[Decoded]:
     if rows == 0:
         return []
     log_probs = log_posteriors(logits, temperature)  # (B, T, C)
-    best, classes = log_probs.max(dim=-1)  # (B, T) each
-    runs = _runs(classes.cpu().numpy(), best.exp().cpu().numpy())
+    runs = _runs(log_probs.argmax(axis=-1), np.exp(log_probs.max(axis=-1)))
     if frames <= MAX_SEGMENT_FRAMES:
         totals = string_log_probs(log_probs, [[run.label for run in row] for row in runs])
     else:
@@ -66,27 +72,76 @@ def greedy(logits: torch.Tensor, temperature: float = 1.0) -> list[Decoded]:
     ]
 
 
-def string_log_probs(log_probs: torch.Tensor, strings: list[list[int]]) -> list[float]:
+def string_log_probs(log_probs: Array, strings: Sequence[Sequence[int]]) -> list[float]:
     """Natural log CTC probability of one string of class ids for each row of `(B, T, C)`.
 
     A string without an alignment within T frames has minus infinity.
     """
-    rows, frames, _ = log_probs.shape
-    device = log_probs.device
-    flat = torch.tensor([label for string in strings for label in string], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(string) for string in strings], dtype=torch.long)
-    losses = functional.ctc_loss(
-        log_probs.transpose(0, 1),  # (T, B, C)
-        flat,
-        torch.full((rows,), frames, dtype=torch.long),
-        lengths,
-        blank=BLANK,
-        reduction="none",
-    )
-    return [-float(loss) for loss in losses.cpu()]
+    states = _states(strings)
+    rows, frames = np.arange(len(strings)), np.arange(log_probs.shape[1])
+    return _log_sums(log_probs[rows[:, None], frames[:, None, None], states], states, strings)
 
 
-def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
+def log_probs_of_strings(log_probs: Array, strings: Sequence[Sequence[int]]) -> list[float]:
+    """Natural log CTC probability of each string of class ids in one row `(T, C)`, as `string_log_probs`."""
+    states = _states(strings)
+    return _log_sums(log_probs[:, states], states, strings)
+
+
+def _states(strings: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """CTC states `(B, S)` of each string: blank, first character, blank, second character, ..., blank, blanks."""
+    states = np.full((len(strings), 2 * max(map(len, strings), default=0) + 1), BLANK, np.int64)
+    for row, string in zip(states, strings, strict=True):
+        row[1 : 2 * len(string) : 2] = string
+    return states
+
+
+def _log_sums(emissions: Array, states: NDArray[np.int64], strings: Sequence[Sequence[int]]) -> list[float]:
+    """Log of the sum over all alignments, for log posteriors `(T, B, S)` of the states `(B, S)` of the strings."""
+    last = np.array([2 * len(string) for string in strings])
+    skips = np.zeros(states.shape, bool)  # from character to character, where they need no blank between them
+    skips[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    exact = emissions.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        totals = np.log(_forward(np.exp(exact), skips, last))
+    tiny = totals < np.log(MIN_PLAIN_PROBABILITY)
+    if tiny.any():
+        totals[tiny] = _forward_in_logs(exact[:, tiny], skips[tiny], last[tiny])
+    return [float(total) for total in totals]
+
+
+def _forward(emissions: NDArray[np.float64], skips: NDArray[np.bool_], last: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums `(B,)` over all alignments that end in a state `last` or in the one before it, by the forward algorithm."""
+    rows, count = skips.shape
+    padded = np.zeros((rows, count + 2))  # two states before the first one spare the special cases
+    here, before, two_before = padded[:, 2:], padded[:, 1:-1], padded[:, :-2]
+    here[:, :2] = emissions[0, :, :2]
+    factors, sums = skips.astype(np.float64), np.empty((rows, count))
+    for emission in emissions[1:]:
+        np.multiply(two_before, factors, out=sums)
+        sums += before
+        sums += here
+        np.multiply(sums, emission, out=here)
+    ends = np.arange(rows)
+    return np.asarray(padded[ends, last + 2] + padded[ends, last + 1], np.float64)
+
+
+def _forward_in_logs(
+    emissions: NDArray[np.float64], skips: NDArray[np.bool_], last: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Logarithms of `_forward`, from logarithms."""
+    rows, count = skips.shape
+    padded = np.full((rows, count + 2), -np.inf)
+    here, before, two_before = padded[:, 2:], padded[:, 1:-1], padded[:, :-2]
+    here[:, :2] = emissions[0, :, :2]
+    for emission in emissions[1:]:
+        sums = np.logaddexp(np.where(skips, two_before, -np.inf), before)
+        here[:] = np.logaddexp(sums, here) + emission
+    ends = np.arange(rows)
+    return np.asarray(np.logaddexp(padded[ends, last + 2], padded[ends, last + 1]), np.float64)
+
+
+def align(log_probs: Array, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
     """Forced alignment of a string of class ids to one row `(T, C)` of log posteriors.
 
     Follows the Viterbi path through the string's CTC states. Returns spans and confidences as in `Decoded`.
@@ -96,7 +151,7 @@ def align(log_probs: torch.Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int,
     """
     if not ids:
         return (), ()
-    scores = log_probs.double().cpu().numpy()
+    scores = np.asarray(log_probs, np.float64)
     states = np.zeros(2 * len(ids) + 1, np.int64)  # blank, first character, blank, second character, ..., blank
     states[1::2] = ids
     frames, count = len(scores), len(states)
@@ -152,9 +207,9 @@ def _runs(classes: NDArray[np.int64], best: NDArray[np.float32]) -> list[list[_R
     return runs
 
 
-def _segmented_log_prob(log_probs: torch.Tensor, runs: list[_Run]) -> float:
+def _segmented_log_prob(log_probs: Array, runs: list[_Run]) -> float:
     """Log probability of the runs of a long row `(T, C)`, cut into segments at its most probable blanks."""
-    blanks = log_probs[:, BLANK].cpu().numpy()
+    blanks = log_probs[:, BLANK]
     total, start, frames = 0.0, 0, len(blanks)
     while start < frames:
         end = frames

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from linewise.model.decoding import beam_search, ctc
 from linewise.model.decoding.beam_search import Candidate
 from linewise.model.decoding.options import Decoding
@@ -21,11 +19,11 @@ class Hypotheses:
 
     best: ctc.Decoded
     others: tuple[Candidate, ...] = ()
-    log_probs: torch.Tensor | None = None
+    log_probs: ctc.Array | None = None
 
 
 def decode(
-    logits: torch.Tensor, temperature: float, charset: Charset, decodings: Sequence[Decoding | None]
+    logits: ctc.Array, temperature: float, charset: Charset, decodings: Sequence[Decoding | None]
 ) -> list[Hypotheses]:
     """Decode logits `(B, T, C)`, one row for each of `decodings`: greedily, or by beam search where one is given.
 

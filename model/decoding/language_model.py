@@ -10,9 +10,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from linewise.model.network.charset import STRAIGHT
@@ -65,14 +65,13 @@ class LanguageModel:
     """
 
     def __init__(
-        self, config: LanguageConfig, grams: torch.Tensor, log_probs: torch.Tensor, backoffs: torch.Tensor
+        self, config: LanguageConfig, grams: NDArray[Any], log_probs: NDArray[Any], backoffs: NDArray[Any]
     ) -> None:
         self.config = config
         if grams.ndim != 1 or not grams.shape == log_probs.shape == backoffs.shape:
             raise ValueError("the tensors of a language model must be vectors of one length")
-        self._grams = grams.to(torch.int64).cpu().numpy()
-        self._log_probs = log_probs.float().cpu().numpy()
-        self._backoffs = backoffs.float().cpu().numpy()
+        self._grams = grams.astype(np.int64)
+        self._log_probs, self._backoffs = log_probs.astype(np.float32), backoffs.astype(np.float32)
         singles = FIRST + len(config.alphabet)
         if (np.diff(self._grams) <= 0).any() or not np.array_equal(self._grams[: singles - 1], np.arange(1, singles)):
             raise ValueError("the n-grams of a language model must ascend and begin with every single character")
@@ -81,10 +80,9 @@ class LanguageModel:
     def __len__(self) -> int:
         return len(self._grams)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Tensors by name, as the constructor takes them."""
-        tensors = {"grams": self._grams, "log_probs": self._log_probs, "backoffs": self._backoffs}
-        return {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Arrays by name, as the constructor takes them."""
+        return {"grams": self._grams, "log_probs": self._log_probs, "backoffs": self._backoffs}
 
     def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Natural log probability of each text, including its end: float64 `(len(texts),)`."""

@@ -4,7 +4,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from linewise.model.decoding import ctc
 from linewise.model.network.charset import BLANK, STRAIGHT, Charset
@@ -13,7 +13,7 @@ MIN_POSTERIOR = 1e-30  # keeps logarithms finite
 
 
 def text_probabilities(
-    logits: Sequence[torch.Tensor], texts: Sequence[str], temperature: float, charset: Charset, *, ignore_case: bool
+    logits: Sequence[ctc.Array], texts: Sequence[str], temperature: float, charset: Charset, *, ignore_case: bool
 ) -> list[float]:
     """Probability in [0, 1] of each text under its logits `(T, C)`.
 
@@ -26,16 +26,17 @@ def text_probabilities(
 
     alphabet = normalised(charset.alphabet)
     classes = {character: number for number, character in enumerate(dict.fromkeys(alphabet), start=1)}
-    merged = torch.tensor([BLANK, *(classes[character] for character in alphabet)])  # by class id
+    merged = np.array([BLANK, *(classes[character] for character in alphabet)])  # by class id
     results = []
     for text, frames in zip(texts, logits, strict=True):
         characters = normalised(unicodedata.normalize("NFC", text))
         if not classes.keys() >= set(characters):
             results.append(0.0)
             continue
-        posteriors = (frames.cpu() / temperature).softmax(dim=-1)  # (T, C)
-        sums = torch.zeros(len(posteriors), len(classes) + 1).index_add_(1, merged, posteriors)
+        posteriors = np.exp(ctc.log_posteriors(frames, temperature))  # (T, C)
+        sums = np.zeros((len(classes) + 1, len(posteriors)), np.float32)
+        np.add.at(sums, merged, posteriors.T)
         ids = [classes[character] for character in characters]
-        (log_prob,) = ctc.string_log_probs(sums.clamp_min(MIN_POSTERIOR).log()[None], [ids])
+        (log_prob,) = ctc.log_probs_of_strings(np.log(sums.T.clip(min=MIN_POSTERIOR)), [ids])
         results.append(min(1.0, math.exp(log_prob)))
     return results

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from linewise.model.decoding.beam_search import beam_strings, score_strings
+from linewise.model.decoding.ctc import Array
 from linewise.model.decoding.language_model import LanguageModel
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import Charset
@@ -42,7 +42,7 @@ class RescoredHypothesis:
 
 
 def rescore(
-    views: Sequence[torch.Tensor],
+    views: Sequence[Array],
     charset: Charset,
     language: LanguageModel | None,
     further: Sequence[tuple[int, ...]] = (),

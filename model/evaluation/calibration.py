@@ -82,7 +82,7 @@ def negative_log_likelihood(groups: Sequence[LogitsGroup], temperature: float) -
     """Mean negative log-likelihood, in nats, of sequence correctness under the confidences at a temperature."""
     total, count = 0.0, 0
     for group in groups:
-        for decoded, is_correct in zip(ctc.greedy(group.logits, temperature), group.is_correct, strict=True):
+        for decoded, is_correct in zip(ctc.greedy(group.logits.numpy(), temperature), group.is_correct, strict=True):
             confidence = min(max(decoded.confidence, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
             total -= math.log(confidence if is_correct else 1 - confidence)
             count += 1
@@ -95,7 +95,7 @@ def _decode(reader: Reader, samples: Sequence[Sample]) -> list[LogitsGroup]:
     for first in range(0, len(samples), BATCH_SAMPLES):
         batch = samples[first : first + BATCH_SAMPLES]
         for sample, logits in zip(batch, reader.logits([s.image for s in batch]), strict=True):
-            (decoded,) = ctc.greedy(logits[None])
+            (decoded,) = ctc.greedy(logits[None].numpy())
             by_frames[len(logits)].append((logits, charset.decode(decoded.ids).strip(" ") == sample.text))
     return [
         LogitsGroup(torch.stack([logits for logits, _ in rows]), [is_correct for _, is_correct in rows])

@@ -9,7 +9,7 @@ from pathlib import Path
 from linewise.model.evaluation.datasets import dataset_metric
 from linewise.model.evaluation.metrics import Metric
 from linewise.model.evaluation.recognition import DatasetResult
-from linewise.model.network.checkpoint import load_model
+from linewise.model.network.checkpoint import load_weights
 from linewise.model.recognition.reader import Reader, load
 
 
@@ -30,12 +30,12 @@ def load_both(old: Path, new: Path, device: str | None = None) -> tuple[Reader, 
         ValueError: the new one has no activation ranges for 8-bit integers, and the old one has.
     """
     old_reader = load(old, device)
-    new_model, revision = load_model(new)
-    if old_reader.config.ranges and not new_model.config.ranges:
+    new_weights, revision = load_weights(new)
+    if old_reader.config.ranges and not new_weights.config.ranges:
         raise ValueError(
             f"{new} has no activation ranges for 8-bit integers, but {old} has: add them with linewise calibrate"
         )
-    return old_reader, Reader(new_model, revision, old_reader.device, old_reader.precision, old_reader.language)
+    return old_reader, Reader(new_weights, revision, old_reader.device, old_reader.precision, old_reader.language)
 
 
 def score(result: DatasetResult) -> float:

@@ -1,4 +1,4 @@
-"""Model configuration: everything beside the tensors that rebuilding a model needs."""
+"""Configurations of the networks: everything beside the tensors that rebuilding one needs."""
 
 import dataclasses
 import json
@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from linewise.model.network.charset import DEFAULT_ALPHABET
+
+# Vertical and horizontal stride of the four stages of a recogniser, after a stem of stride 2: 32 rows become 2, and one
+# frame of logits covers 4 columns, fine enough for the narrowest letters at height 32.
+STRIDES = ((1, 1), (2, 2), (2, 1), (2, 1))
+FRAME_WIDTH_PX = 4
 
 # Steps of about 15 to 25 %, which widen an image by 9 % on average. Every width is a multiple of
 # the 4 pixels of one frame of logits, and of 8 for aligned kernels.
@@ -78,6 +83,41 @@ class ModelConfig:
             raise ValueError("the model configuration has fields that this version does not know")
         fields.setdefault("input_channels", 1)  # checkpoints without the field are grey
         return cls(**{name: _tuples(value) for name, value in fields.items()})
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Shape of the line detector.
+
+    `channels` and `blocks` are those of the four stages, at strides 4, 8, 16 and 32. `stem` and `neck` are
+    the channels before the stages and of the feature pyramid.
+    """
+
+    stem: int = 16
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    neck: int = 32
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 4 or len(self.blocks) != 4:
+            raise ValueError("channels and blocks must each have four entries, one for each stage")
+
+    def to_json(self) -> str:
+        """Serialise the configuration to one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "DetectorConfig":
+        """Parse a configuration written by `to_json`.
+
+        Raises:
+            ValueError: not JSON, or not the fields of a detector's configuration.
+        """
+        fields: Any = json.loads(text)
+        if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(cls)}:
+            raise ValueError("the configuration is not that of a line detector")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
 
 def _tuples(value: Any) -> Any:

@@ -11,12 +11,7 @@ import functools
 import torch
 from torch import nn
 
-from linewise.model.network.config import ModelConfig
-
-# Vertical and horizontal stride of the four stages, after a stem of stride 2: 32 rows become 2, and
-# one frame of logits covers 4 columns, fine enough for the narrowest letters at height 32.
-STRIDES = ((1, 1), (2, 2), (2, 1), (2, 1))
-FRAME_WIDTH_PX = 4
+from linewise.model.network.config import STRIDES, ModelConfig
 
 
 class ResidualBlock(nn.Module):

@@ -1,115 +1,87 @@
-"""Line detector: a map of kernel probabilities, one cell for each 4 x 4 pixels of a page.
+"""Line detection: from a grey page to the kernel probabilities of its lines.
 
-After Liao et al., "Real-time Scene Text Detection with Differentiable Binarization" (AAAI 2020). A
-kernel is a line shrunk on all sides, so that adjacent lines stay apart. A second map holds the
-binarisation threshold at each cell. Training compares the two through a steep sigmoid of their
-difference; inference uses the kernels only.
+`model.network.detector` describes the network.
 """
 
-import dataclasses
-import json
+from __future__ import annotations
+
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import nn
+import cv2
+import numpy as np
 
-from linewise.model.network.checkpoint import CheckpointError, read_checkpoint
-from linewise.model.network.crnn import ResidualBlock
+from linewise.model.network.checkpoint import CheckpointError, NetworkWeights, check_shapes, fill, read_checkpoint
+from linewise.model.network.config import DetectorConfig
+from linewise.model.network.shapes import detector_shapes
+from linewise.model.page.postprocess import MAP_STRIDE_PX, ProbabilityMap
+from linewise.model.recognition.preprocess import Image, normalise
+from linewise.model.runtime.model_runner import ModelRunner
+
+if TYPE_CHECKING:  # finding lines in float32 on a CPU needs no torch
+    from linewise.model.network.detector import Detector
 
 SIDE_MULTIPLE_PX = 32  # a page's sides must be multiples of the stride of the coarsest features
+
+# Long pages are detected in overlapping bands, so that memory does not grow with the length of a receipt.
+# The network's receptive field is about 200 pixels.
+BAND_HEIGHT_PX = 2048
+BAND_OVERLAP_PX = 256
 
 # `weights` lies beside `model`, both in the repository and installed.
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "weights" / "linewise-page.safetensors"
 
 
-@dataclass(frozen=True)
-class DetectorConfig:
-    """Shape of the network.
-
-    `channels` and `blocks` are those of the four stages, at strides 4, 8, 16 and 32. `stem` and `neck` are
-    the channels before the stages and of the feature pyramid.
-    """
-
-    stem: int = 16
-    channels: tuple[int, ...] = (24, 48, 96, 128)
-    blocks: tuple[int, ...] = (1, 2, 2, 2)
-    neck: int = 32
-
-    def __post_init__(self) -> None:
-        if len(self.channels) != 4 or len(self.blocks) != 4:
-            raise ValueError("channels and blocks must each have four entries, one for each stage")
-
-    def to_json(self) -> str:
-        """Serialise the configuration to one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "DetectorConfig":
-        """Parse a configuration written by `to_json`.
-
-        Raises:
-            ValueError: not JSON, or not the fields of a detector's configuration.
-        """
-        fields: Any = json.loads(text)
-        if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(cls)}:
-            raise ValueError("the configuration is not that of a line detector")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**values)
-
-
-class Detector(nn.Module):
-    """Residual network with a feature pyramid (Lin et al., 2017) whose output has stride 4."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, config.stem, 3, 2, 1, bias=False), nn.BatchNorm2d(config.stem), nn.ReLU()
-        )
-        stages, input_channels = [], config.stem
-        for channels, blocks in zip(config.channels, config.blocks, strict=True):
-            more_blocks = (ResidualBlock(channels, channels, (1, 1)) for _ in range(blocks - 1))
-            stages.append(nn.Sequential(ResidualBlock(input_channels, channels, (2, 2)), *more_blocks))
-            input_channels = channels
-        self.stages = nn.ModuleList(stages)
-        self.laterals = nn.ModuleList(nn.Conv2d(channels, config.neck, 1) for channels in config.channels)
-        self.smooth = nn.Sequential(
-            nn.Conv2d(config.neck, config.neck, 3, 1, 1, bias=False), nn.BatchNorm2d(config.neck), nn.ReLU()
-        )
-        self.head = nn.Conv2d(config.neck, 2, 3, 1, 1)
-
-    def forward(self, pages: torch.Tensor) -> torch.Tensor:
-        """Compute logits `(B, 2, H / 4, W / 4)` of pages `(B, 1, H, W)`.
-
-        Pages are float, of mean 0 and standard deviation 1, with sides that are multiples of 32. The first
-        channel of the logits is the kernel, the second the threshold.
-        """
-        x = self.stem(pages)
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        top = self.laterals[-1](features[-1])
-        for lateral, feature in zip(list(self.laterals)[-2::-1], features[-2::-1], strict=True):
-            top = lateral(feature) + F.interpolate(top, size=feature.shape[-2:], mode="nearest")
-        logits: torch.Tensor = self.head(self.smooth(top))
-        return logits
-
-
-def load_detector(path: str | os.PathLike[str] | None = None) -> tuple[Detector, str]:
-    """Load a detector, by default the shipped one, in evaluation mode and float32, with its revision.
+def load_detector_weights(path: str | os.PathLike[str] | None = None) -> tuple[NetworkWeights[DetectorConfig], str]:
+    """Load the weights of a detector, by default the shipped ones, with their revision, without torch.
 
     Raises:
         CheckpointError: missing, damaged, or not a detector's checkpoint.
     """
-    text, tensors, revision = read_checkpoint(path or DEFAULT_PATH)
+    path = path or DEFAULT_PATH
+    text, tensors, revision = read_checkpoint(path)
     try:
-        detector = Detector(DetectorConfig.from_json(text))
-        detector.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path or DEFAULT_PATH} is not the checkpoint of a line detector") from error
-    return detector.eval(), revision
+        config = DetectorConfig.from_json(text)
+        check_shapes(path, tensors, detector_shapes(config))
+    except (TypeError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{path} is not the checkpoint of a line detector") from error
+    return NetworkWeights(config, tensors), revision
+
+
+def load_detector(path: str | os.PathLike[str] | None = None) -> tuple[Detector, str]:
+    """Load a detector of torch, by default the shipped one, in evaluation mode and float32, with its revision.
+
+    Raises:
+        CheckpointError: as `load_detector_weights`.
+    """
+    from linewise.model.network.detector import Detector
+
+    weights, revision = load_detector_weights(path)
+    return fill(Detector(weights.config), weights).eval(), revision
+
+
+def kernel_probabilities(network: ModelRunner, plain: Image) -> ProbabilityMap:
+    """Kernel probabilities of a uint8 grey page `(H, W)`, computed in bands along its longer side."""
+    if plain.shape[1] > max(BAND_HEIGHT_PX, plain.shape[0]):
+        return np.ascontiguousarray(kernel_probabilities(network, np.ascontiguousarray(plain.T)).T)
+    step = BAND_HEIGHT_PX - BAND_OVERLAP_PX
+    starts = [0] if plain.shape[0] <= BAND_HEIGHT_PX else [*range(0, plain.shape[0] - BAND_OVERLAP_PX, step)]
+    parts = []
+    for number, start in enumerate(starts):
+        cells = _band(network, plain[start : start + BAND_HEIGHT_PX])
+        first = BAND_OVERLAP_PX // 2 // MAP_STRIDE_PX if number else 0
+        is_last = number == len(starts) - 1
+        end = len(cells) if is_last else (BAND_HEIGHT_PX - BAND_OVERLAP_PX // 2) // MAP_STRIDE_PX
+        parts.append(cells[first:end])
+    return np.concatenate(parts)
+
+
+def _band(network: ModelRunner, plain: Image) -> ProbabilityMap:
+    height, width = plain.shape
+    below, right = -height % SIDE_MULTIPLE_PX, -width % SIDE_MULTIPLE_PX
+    padded = cv2.copyMakeBorder(plain, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    (logits,) = network.logits([normalise([np.asarray(padded, np.uint8)])])
+    kernels = logits[0, 0, : -(-height // MAP_STRIDE_PX), : -(-width // MAP_STRIDE_PX)]
+    with np.errstate(over="ignore"):  # the exponential of a very low logit is infinite, its probability 0
+        return np.asarray(1 / (1 + np.exp(-kernels)), np.float32)

@@ -1,24 +1,21 @@
-"""Batch planning: which windows go through the network together."""
+"""Batches: which windows go through the network together, and what it computes for them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from linewise.model.network.config import ModelConfig
-from linewise.model.recognition.preprocess import scaled_width
+from linewise.model.recognition import preprocess
+from linewise.model.recognition.preprocess import Image, scaled_width
 from linewise.model.recognition.rotation import rotations
-
-if TYPE_CHECKING:  # a parent process asks for widths and needs no torch
-    from linewise.model.recognition.windows import Window
+from linewise.model.recognition.windows import Array, LogitsCollector, Window, cut_windows
 
 # Pixels of network input in one round, which bounds memory: on a CPU 128 words of 128 x 32 pixels.
 # A GPU runs faster with larger rounds.
 CPU_ROUND_PIXELS = 128 * 128 * 32
 GPU_ROUND_PIXELS = 8 * CPU_ROUND_PIXELS
 
-# Pixels of network input in one pass on a CPU: 20 words, or one line of the largest width. Larger passes are no faster
-# and meet more shapes, each of which costs oneDNN a kernel.
+# Pixels of network input in one pass on a CPU: 20 words, or one line of the largest width. Larger passes are no faster.
 CPU_PASS_PIXELS = 20 * 128 * 32
 
 # Images of at most so many rounds are scaled before the first of these rounds, so that memory does not grow with the
@@ -30,18 +27,43 @@ ROUNDS_PER_GROUP = 8
 class PassLimits:
     """Most pixels of network input in one pass, and in the passes of one round.
 
-    A round is the list of passes that the network computes in one call.
+    A round is the list of passes that the network computes in one call. With `powers_of_two` the number of windows in
+    a pass is one, because oneDNN makes and keeps a kernel for each shape that it meets.
     """
 
     pass_pixels: int
     round_pixels: int
+    powers_of_two: bool = False
 
 
-def device_limits(device_type: str) -> PassLimits:
-    """Limits of a device by its torch type, such as `cpu` or `cuda`."""
+def runner_limits(device_type: str, precision: str) -> PassLimits:
+    """Limits on a device by its torch type, such as `cpu` or `cuda`, in a precision."""
     if device_type == "cpu":
-        return PassLimits(CPU_PASS_PIXELS, CPU_ROUND_PIXELS)
-    return PassLimits(GPU_ROUND_PIXELS, GPU_ROUND_PIXELS)
+        return PassLimits(CPU_PASS_PIXELS, CPU_ROUND_PIXELS, powers_of_two=precision != "float32")
+    return PassLimits(GPU_ROUND_PIXELS, GPU_ROUND_PIXELS, powers_of_two=True)
+
+
+def compute_logits(
+    network: Callable[[list[Array]], Sequence[Array]], config: ModelConfig, images: Sequence[Image], limits: PassLimits
+) -> Iterator[tuple[list[int], Array]]:
+    """Yield indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done.
+
+    `network` computes the logits of a list of batches `(B, C, H, W)`.
+
+    Raises:
+        ValueError: as `preprocess.check_image`.
+    """
+    for image in images:
+        preprocess.check_image(image)
+    collector = LogitsCollector()
+    for group in plan_groups(config, [image.shape[:2] for image in images], limits):
+        windows: list[Window] = []
+        for index in group:
+            windows += cut_windows(config, index, preprocess.scale(config, images[index]))
+        for planned in plan_passes(windows, limits):
+            batches = [preprocess.normalise([window.pixels for window in batch]) for batch in planned]
+            for batch, logits in zip(planned, network(batches), strict=True):
+                yield from collector.add(batch, logits)
 
 
 def width_bucket(config: ModelConfig, height: int, width: int) -> int:
@@ -73,7 +95,7 @@ def plan_groups(config: ModelConfig, sizes: Sequence[tuple[int, int]], limits: P
         yield group
 
 
-def plan_passes(windows: Sequence["Window"], limits: PassLimits) -> Iterator[list[list["Window"]]]:
+def plan_passes(windows: Sequence[Window], limits: PassLimits) -> Iterator[list[list[Window]]]:
     """Group windows into passes of one width each, and yield the passes of one round at a time.
 
     Widths ascend; windows of one width keep their order. A single window may exceed the limits.
@@ -87,7 +109,7 @@ def plan_passes(windows: Sequence["Window"], limits: PassLimits) -> Iterator[lis
         height, width = group[0].pixels.shape[:2]
         size = height * width
         first = 0
-        for count in pass_sizes(len(group), limits.pass_pixels // size):
+        for count in pass_sizes(len(group), limits.pass_pixels // size, powers_of_two=limits.powers_of_two):
             if passes and count * size > room:
                 yield passes
                 passes, room = [], limits.round_pixels
@@ -98,13 +120,11 @@ def plan_passes(windows: Sequence["Window"], limits: PassLimits) -> Iterator[lis
         yield passes
 
 
-def pass_sizes(count: int, largest: int) -> list[int]:
-    """Split `count` windows of one width into passes of at most `largest` windows (at least 1).
-
-    Every size is a power of two, because oneDNN makes and keeps a kernel for each shape that it meets.
-    """
+def pass_sizes(count: int, largest: int, *, powers_of_two: bool) -> list[int]:
+    """Split `count` windows of one width into passes of at most `largest` windows (at least 1)."""
     sizes = []
     while count > 0:
-        sizes.append(1 << (min(count, max(1, largest)).bit_length() - 1))
+        size = min(count, max(1, largest))
+        sizes.append(1 << (size.bit_length() - 1) if powers_of_two else size)
         count -= sizes[-1]
     return sizes

@@ -1,7 +1,6 @@
 """Placement of the network's frames along the input image."""
 
-from linewise.model.network.config import ModelConfig
-from linewise.model.network.crnn import FRAME_WIDTH_PX
+from linewise.model.network.config import FRAME_WIDTH_PX, ModelConfig
 from linewise.model.recognition.preprocess import inner_width, scaled_width
 
 

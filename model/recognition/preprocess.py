@@ -1,4 +1,4 @@
-"""Preprocessing: images of any size to the model's height, channels and width ladder, and to tensors."""
+"""Preprocessing: images of any size to the model's height, channels and width ladder, and to arrays of mean 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from linewise.model.network.config import ModelConfig
 
-if TYPE_CHECKING:  # only `to_tensor` needs it, and importing it takes seconds
+if TYPE_CHECKING:  # only `to_tensor`, for training, needs it
     import torch
 
 Image = NDArray[np.uint8]
@@ -154,18 +154,26 @@ def scale(config: ModelConfig, image: Image) -> Image:
     return np.asarray(scaled, np.uint8).reshape(config.height, target, config.input_channels)
 
 
-def to_tensor(scaled: Sequence[Image], device: torch.device | None = None) -> torch.Tensor:
+def normalise(scaled: Sequence[Image]) -> NDArray[np.float32]:
     """Normalise equally large uint8 images, `(H, W)` or `(H, W, C)`, to float32 `(B, C, H, W)` of mean 0.
 
     The first channel has standard deviation 1, the others at most that. Each image is normalised by itself, so that
-    faded and dark pictures resemble any other.
+    faded and dark pictures resemble any other, and a result does not depend on the batch.
     """
+    height, width, *channels = scaled[0].shape
+    batch = np.empty((len(scaled), *(channels or [1]), height, width), np.float32)
+    for row, image in zip(batch, scaled, strict=True):
+        mean, deviation = (np.asarray(values, np.float32)[:, :, None] for values in cv2.meanStdDev(image))  # (C, 1, 1)
+        first = max(float(deviation[0, 0, 0]), MIN_CONTRAST)
+        deviation = np.maximum(deviation, np.float32(first / MAX_SECOND_CHANNEL_GAIN))
+        deviation[0] = first
+        np.subtract(image.reshape(height, width, -1).transpose(2, 0, 1), mean, out=row)
+        np.divide(row, deviation, out=row)
+    return batch
+
+
+def to_tensor(scaled: Sequence[Image], device: torch.device | None = None) -> torch.Tensor:
+    """Normalise images as `normalise` does, to a tensor of torch."""
     import torch
 
-    batch = torch.from_numpy(np.stack(scaled)).to(device)
-    batch = batch.unsqueeze(1) if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
-    batch = batch.float()
-    deviation, mean = torch.std_mean(batch, dim=(2, 3), keepdim=True, correction=0)
-    first = deviation[:, :1].clamp_min(MIN_CONTRAST)
-    deviation = torch.cat([first, torch.maximum(deviation[:, 1:], first / MAX_SECOND_CHANNEL_GAIN)], dim=1)
-    return (batch - mean) / deviation
+    return torch.from_numpy(normalise(scaled)).to(device)

@@ -1,11 +1,13 @@
 """Text recognition: images of single lines in, text with confidences out."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from linewise.model.decoding import ctc
@@ -17,18 +19,24 @@ from linewise.model.decoding.likelihood import text_probabilities
 from linewise.model.decoding.options import Decoding, build_decoding
 from linewise.model.decoding.rescoring import rescore
 from linewise.model.network.charset import Charset
-from linewise.model.network.checkpoint import DEFAULT_PATH, load_model
+from linewise.model.network.checkpoint import DEFAULT_PATH, NetworkWeights, load_weights
 from linewise.model.network.config import ModelConfig
-from linewise.model.network.crnn import CRNN
-from linewise.model.recognition import passes, preprocess
+from linewise.model.recognition import passes
 from linewise.model.recognition.augmented_views import augmented_views
 from linewise.model.recognition.placement import FramePlacement
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading, TextFormat, build_reading, rescale_spans
 from linewise.model.recognition.rotation import has_rotation_evidence, most_confident, rotated, rotations
-from linewise.model.recognition.windows import LogitsCollector, Window, cut_windows
-from linewise.model.runtime.model_runner import ModelRunner
+from linewise.model.runtime.device import choose_device, require_torch
+from linewise.model.runtime.model_runner import recogniser_runner
 from linewise.model.runtime.process import ProcessBound
+
+if TYPE_CHECKING:  # reading in float32 on a CPU needs no torch
+    import torch
+
+    from linewise.model.network.crnn import CRNN
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class View:
 
     name: str
     image: Image
-    log_probs: torch.Tensor
+    log_probs: Array
     decoded: ctc.Decoded | None = None
 
 
@@ -65,17 +73,18 @@ class Reader(ProcessBound):
 
     def __init__(
         self,
-        model: CRNN,
+        model: NetworkWeights[ModelConfig] | CRNN,
         revision: str = "unsaved",
         device: torch.device | str = "cpu",
         precision: str = "float32",
         language: LanguageModel | None = None,
     ) -> None:
-        """Take over `model`, which is modified: its normalisations are folded into its convolutions.
+        """Take over `model`: a network of torch may be modified, its normalisations folded into its convolutions.
 
-        `precision` is one of `model.runtime.precision.PRECISIONS`. `int8` computes the convolutions in 8-bit
-        integers and the other layers in bfloat16 where the processor supports it. `auto` is the first of int8,
-        bfloat16 and float32 that processor and weights support. Low-confidence readings are rescored with `language`.
+        `device` is the name of a device of torch. `precision` is one of `model.runtime.precision.PRECISIONS`. `int8`
+        computes the convolutions in 8-bit integers and the other layers in bfloat16 where the processor supports it.
+        `auto` is the first of int8, bfloat16 and float32 that processor and weights support. Low-confidence readings
+        are rescored with `language`.
 
         Raises:
             ValueError: an unknown precision, or one that the processor or the weights do not support.
@@ -84,11 +93,12 @@ class Reader(ProcessBound):
         self.config: ModelConfig = model.config
         self.revision = revision
         self.language = language
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         self._charset = Charset(model.config.alphabet)
-        self._runner = ModelRunner(model, self.device, precision)
+        self._model = model
+        self._runner = recogniser_runner(model, self.device, precision)
         self.precision = self._runner.precision
-        self._limits = passes.device_limits(self.device.type)
+        self._limits = passes.runner_limits(self.device.type, self.precision)
 
     def read(
         self,
@@ -112,24 +122,21 @@ class Reader(ProcessBound):
         if len(options) != len(images):
             raise ValueError(f"{len(options)} decodings for {len(images)} images")
         text_format = TextFormat(self._charset, typographic_quotes)
-        with torch.inference_mode():
-            rotations_by_image = self._read_rotations(images, options, text_format)
-            chosen = [
-                candidates[most_confident([candidate.reading for candidate in candidates])]
-                for candidates in rotations_by_image
-            ]
-            readings = self._rescore_doubtful(chosen, options, text_format)
-            # Rescoring may leave too little evidence for a rotation.
-            upright = [
-                index
-                for index, reading in enumerate(readings)
-                if reading.turn and not has_rotation_evidence(reading.text)
-            ]
-            again = self._rescore_doubtful(
-                [rotations_by_image[index][0] for index in upright], [options[index] for index in upright], text_format
-            )
-            for index, reading in zip(upright, again, strict=True):
-                readings[index] = reading
+        rotations_by_image = self._read_rotations(images, options, text_format)
+        chosen = [
+            candidates[most_confident([candidate.reading for candidate in candidates])]
+            for candidates in rotations_by_image
+        ]
+        readings = self._rescore_doubtful(chosen, options, text_format)
+        # Rescoring may leave too little evidence for a rotation.
+        upright = [
+            index for index, reading in enumerate(readings) if reading.turn and not has_rotation_evidence(reading.text)
+        ]
+        again = self._rescore_doubtful(
+            [rotations_by_image[index][0] for index in upright], [options[index] for index in upright], text_format
+        )
+        for index, reading in zip(upright, again, strict=True):
+            readings[index] = reading
         return readings
 
     def decoding(
@@ -151,17 +158,27 @@ class Reader(ProcessBound):
         """
         return build_decoding(self._charset, alternatives, charset, charset_exclude, lexicon)
 
-    def logits(self, images: Sequence[Image]) -> list[torch.Tensor]:
+    def logit_arrays(self, images: Sequence[Image]) -> list[Array]:
         """Output of the network before decoding: float32 `(T, C)` for each image, class 0 the blank.
 
         Raises:
             ValueError: as `read`.
         """
-        results: dict[int, torch.Tensor] = {}
-        with torch.inference_mode():
-            for indexes, logits in self._logits(images):
-                results.update(zip(indexes, logits, strict=True))
+        results: dict[int, Array] = {}
+        for indexes, logits in self._logits(images):
+            results.update(zip(indexes, logits, strict=True))
         return [results[index] for index in range(len(images))]
+
+    def logits(self, images: Sequence[Image]) -> list[torch.Tensor]:
+        """Output of the network as tensors of torch: see `logit_arrays`.
+
+        Raises:
+            ValueError: as `read`, or torch is not installed.
+        """
+        require_torch("Reader.logits")
+        import torch
+
+        return [torch.from_numpy(logits) for logits in self.logit_arrays(images)]
 
     def probabilities(self, images: Sequence[Image], texts: Sequence[str], *, ignore_case: bool = False) -> list[float]:
         """Probability, in [0, 1], that each image holds its text, for verifying known texts.
@@ -182,7 +199,7 @@ class Reader(ProcessBound):
             if not turn or has_rotation_evidence(texts[index])
         ]
         view_probabilities = text_probabilities(
-            self.logits([view for _, view in views]),
+            self.logit_arrays([view for _, view in views]),
             [texts[index] for index, _ in views],
             self.config.temperature,
             self._charset,
@@ -202,15 +219,22 @@ class Reader(ProcessBound):
         Raises:
             ValueError: as `read`.
         """
-        (logits,) = self.logits([image])
-        posteriors = (logits / self.config.temperature).softmax(dim=-1).cpu().numpy()
+        (logits,) = self.logit_arrays([image])
+        posteriors = np.exp(ctc.log_posteriors(logits, self.config.temperature))
         placement = FramePlacement(self.config, *image.shape[:2])
         return posteriors, np.array([placement.left_edge(frame) for frame in range(len(posteriors) + 1)])
 
     @property
     def network(self) -> CRNN:
-        """The network as it runs, its normalisations folded away."""
-        return self._runner.model
+        """The network of torch, its normalisations folded away.
+
+        Raises:
+            ValueError: torch is not installed.
+        """
+        require_torch("Reader.network")
+        from linewise.model.runtime.torch_runner import folded_network
+
+        return folded_network(self._model)
 
     def width_bucket(self, height: int, width: int) -> int:
         """Width in pixels, at the model's height, that dominates the cost of an image of this size."""
@@ -219,11 +243,10 @@ class Reader(ProcessBound):
     def warm_up(self) -> None:
         """Run one empty image of every width of the ladder, so that requests do not pay for set-up."""
         self._check_process()
-        with torch.inference_mode():
-            for width in self.config.widths:
-                size = (1, self.config.input_channels, self.config.height, width)
-                (logits,) = self._runner.logits([torch.zeros(size, device=self.device)])
-                ctc.greedy(logits)
+        for width in self.config.widths:
+            size = (1, self.config.input_channels, self.config.height, width)
+            (logits,) = self._runner.logits([np.zeros(size, np.float32)])
+            ctc.greedy(logits)
 
     def _read_rotations(
         self, images: Sequence[Image], options: Sequence[Decoding | None], text_format: TextFormat
@@ -268,7 +291,7 @@ class Reader(ProcessBound):
             assert log_probs is not None
             results.append([View("", first_pass.image, log_probs, first_pass.hypotheses.best)])
             augmented += [(index, name, image) for name, image in augmented_views(first_pass.image)]
-        log_probs_by_number: dict[int, torch.Tensor] = {}
+        log_probs_by_number: dict[int, Array] = {}
         for numbers, logits in self._logits([image for _, _, image in augmented]):
             log_probs_by_number.update(zip(numbers, ctc.log_posteriors(logits, self.config.temperature), strict=True))
         for number, (index, name, image) in enumerate(augmented):
@@ -294,20 +317,10 @@ class Reader(ProcessBound):
         reading = self._build_reading(hypotheses, view.image, options, text_format)
         return rescale_spans(replace(reading, look=view.name), views[0].image.shape[1] / view.image.shape[1])
 
-    def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], Array]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
         self._check_process()
-        for image in images:
-            preprocess.check_image(image)
-        collector = LogitsCollector()
-        for group in passes.plan_groups(self.config, [image.shape[:2] for image in images], self._limits):
-            windows: list[Window] = []
-            for index in group:
-                windows += cut_windows(self.config, index, preprocess.scale(self.config, images[index]))
-            for planned in passes.plan_passes(windows, self._limits):
-                batches = [preprocess.to_tensor([window.pixels for window in batch], self.device) for batch in planned]
-                for batch, logits in zip(planned, self._runner.logits(batches), strict=True):
-                    yield from collector.add(batch, logits)
+        return passes.compute_logits(self._runner.logits, self.config, images, self._limits)
 
     def _build_reading(
         self, hypotheses: Hypotheses, image: Image, options: Decoding | None, text_format: TextFormat
@@ -324,14 +337,14 @@ def _rotations(image: Image) -> tuple[int, ...]:
 def load(
     path: str | os.PathLike[str] | None = None, device: torch.device | str | None = None, precision: str = "auto"
 ) -> Reader:
-    """Load a reader with the weights of `path`, by default the shipped ones.
+    """Load a reader with the weights of `path`, by default the shipped ones; in float32 on a CPU without torch.
 
     `device` is by default the GPU if there is one; `precision` is as for `Reader`.
 
     Raises:
         CheckpointError: the weights are missing, damaged or do not fit.
-        ValueError: an unknown precision, or one that the processor or the weights do not support.
+        ValueError: an unknown device or precision, or one that the processor, the weights or the installed packages do
+            not support.
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model, revision = load_model(DEFAULT_PATH if path is None else path)
-    return Reader(model, revision, chosen, precision, load_language())
+    weights, revision = load_weights(DEFAULT_PATH if path is None else path)
+    return Reader(weights, revision, choose_device(device), precision, load_language())

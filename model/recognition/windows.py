@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from linewise.model.network.config import ModelConfig
-from linewise.model.network.crnn import FRAME_WIDTH_PX
+from linewise.model.network.config import FRAME_WIDTH_PX, ModelConfig
 from linewise.model.recognition.preprocess import Image
+
+Array = NDArray[np.float32]
 
 # Neighbouring windows share this many pixels. Logits are stitched in the middle of the overlap, where both windows
 # have seen at least a word's length of context.
@@ -54,9 +56,9 @@ class LogitsCollector:
     """
 
     def __init__(self) -> None:
-        self._incomplete: dict[int, list[tuple[int, torch.Tensor]]] = {}
+        self._incomplete: dict[int, list[tuple[int, Array]]] = {}
 
-    def add(self, windows: Sequence[Window], logits: torch.Tensor) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def add(self, windows: Sequence[Window], logits: Array) -> Iterator[tuple[list[int], Array]]:
         """Take in one pass with its logits `(B, T, C)`.
 
         Yields the indexes of images that the pass completes, with their logits `(B', T', C)`.
@@ -73,7 +75,7 @@ class LogitsCollector:
                 yield [window.image], stitch_logits(self._incomplete.pop(window.image))[None]
 
 
-def stitch_logits(parts: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
+def stitch_logits(parts: Sequence[tuple[int, Array]]) -> Array:
     """Stitch overlapping `(first frame, logits (T', C))` parts, in order, into the logits `(T, C)` of a line.
 
     Each overlap is cut in its middle, where both parts have the most context.
@@ -86,4 +88,4 @@ def stitch_logits(parts: Sequence[tuple[int, torch.Tensor]]) -> torch.Tensor:
             end = (end + parts[index + 1][0]) // 2
         kept.append(logits[begin - start : end - start])
         begin = end
-    return torch.cat(kept)
+    return np.concatenate(kept)

@@ -1,75 +1,79 @@
-"""Model runner: one network on one device in one precision."""
+"""Model runners: one network on one device in one precision, from arrays to arrays."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
+import numpy as np
+from numpy.typing import NDArray
 
-from linewise.model.network.crnn import CRNN
-from linewise.model.runtime import fused
-from linewise.model.runtime.fused import Fused, fold_normalisation
-from linewise.model.runtime.onnx_session import OnnxNetwork
-from linewise.model.runtime.precision import choose_precision, float_dtype
-from linewise.model.runtime.quantised import Quantised
+from linewise.model.network.checkpoint import NetworkWeights, fill
+from linewise.model.network.config import DetectorConfig, ModelConfig
+from linewise.model.runtime.device import Device
+from linewise.model.runtime.onnx.detector import detector_graph
+from linewise.model.runtime.onnx.recogniser import recogniser_graph
+from linewise.model.runtime.onnx.session import OnnxNetwork
+from linewise.model.runtime.precision import choose_precision
 
+if TYPE_CHECKING:  # float32 on a CPU needs no torch
+    from linewise.model.network.crnn import CRNN
+    from linewise.model.network.detector import Detector
 
-class Network(Protocol):
-    """A network that computes a list of batches in one call."""
-
-    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Float `(B, C, H, W)` each, of any widths -> logits `(B, W / 4, classes)` each."""
-
-
-class Eager:
-    """Any module run as it is, one batch after the other."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See `Network.logits`."""
-        return [self._model(images) for images in batches]
+Array = NDArray[np.float32]
 
 
-class ModelRunner:
-    """Runs a network in the fastest form that device and precision allow.
+class ModelRunner(Protocol):
+    """A network as it runs; `precision` is `float32`, `bfloat16` or `int8`.
 
-    `precision` is the resolved one, `model` the network with its normalisations folded away.
+    A picture's logits do not depend on its batch. On a CPU several threads may call it at once.
     """
 
-    def __init__(self, model: CRNN, device: torch.device, precision: str) -> None:
-        """Take over `model`, which is modified.
+    @property
+    def precision(self) -> str:
+        """Precision of the convolutions."""
 
-        Raises:
-            ValueError: as `choose_precision`.
-        """
-        self.precision = choose_precision(precision, model, device)
-        self._device = device
-        dtype = float_dtype(self.precision, device)
-        plain_crnn = type(model) is CRNN  # a subclass computes otherwise
-        onnx_network = None
-        if self.precision == "float32" and device.type == "cpu" and plain_crnn:
-            onnx_network = OnnxNetwork(model)
-        self.model = fold_normalisation(model.eval()).to(device)
-        convert_conv2d_weight_memory_format(self.model, torch.channels_last)
-        self._network: Network = Eager(self.model)
-        with torch.inference_mode():
-            if self.precision == "int8":
-                self._network = Quantised(self.model, model.config.ranges, dtype)
-            self.model.to(dtype)  # once: autocast would convert the weights for every batch
-            if onnx_network is not None:
-                self._network = onnx_network
-            elif self.precision == "bfloat16" and plain_crnn and fused.available(device, dtype):
-                self._network = Fused(self.model)
-        self._input_dtype = torch.float32 if self.precision == "int8" else dtype
+    def logits(self, batches: Sequence[Array]) -> list[Array]:
+        """Normalised images, float32 `(B, C, H, W)` of one size each -> float32 logits each."""
 
-    def logits(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Normalised images `(B, C, H, W)` of one width each -> float32 logits `(B, W / 4, classes)` each."""
-        inputs = [images.to(self._input_dtype).contiguous(memory_format=torch.channels_last) for images in batches]
-        if self._device.type == "cpu":
-            return [logits.float() for logits in self._network.logits(inputs)]
-        # TF32 off: its shorter products would let an answer depend on the batch size.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return [logits.float() for logits in self._network.logits(inputs)]
+
+def recogniser_runner(network: NetworkWeights[ModelConfig] | CRNN, device: Device, precision: str) -> ModelRunner:
+    """Run a recogniser: by onnxruntime in float32 on a CPU, else by torch. Logits are `(B, W / 4, classes)`.
+
+    A network of torch is copied or taken over and modified.
+
+    Raises:
+        ValueError: as `choose_precision`.
+    """
+    ranges = network.config.ranges
+    if isinstance(network, NetworkWeights):
+        precision = choose_precision(precision, device, has_ranges=bool(ranges))
+        if precision == "float32" and device.type == "cpu":
+            return OnnxNetwork(recogniser_graph(network))
+        from linewise.model.network.crnn import CRNN
+
+        network = fill(CRNN(network.config), network)
+    from linewise.model.network.crnn import CRNN
+    from linewise.model.runtime.torch_runner import TorchRunner
+
+    plain = type(network) is CRNN  # a subclass computes otherwise
+    precision = choose_precision(precision, device, has_ranges=bool(ranges), plain=plain)
+    if plain and precision == "float32" and device.type == "cpu":
+        return OnnxNetwork(recogniser_graph(NetworkWeights.of(network)))
+    return TorchRunner(network, device, precision)
+
+
+def detector_runner(network: NetworkWeights[DetectorConfig] | Detector, device: Device, precision: str) -> ModelRunner:
+    """Run a line detector beside a recogniser of this precision: by onnxruntime in float32 on a CPU, else by torch.
+
+    Logits are `(B, 2, H / 4, W / 4)`. A network of torch is copied or taken over and modified.
+    """
+    if precision == "float32" and device.type == "cpu":
+        weights = network if isinstance(network, NetworkWeights) else NetworkWeights.of(network)
+        return OnnxNetwork(detector_graph(weights))
+    from linewise.model.network.detector import Detector
+    from linewise.model.runtime.precision import supports_bfloat16
+    from linewise.model.runtime.torch_runner import TorchRunner
+
+    module = fill(Detector(network.config), network) if isinstance(network, NetworkWeights) else network
+    return TorchRunner(module, device, "bfloat16" if supports_bfloat16(device) else "float32")

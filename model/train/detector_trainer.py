@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from linewise.model.network.checkpoint import save
-from linewise.model.page.detector import Detector, DetectorConfig
+from linewise.model.network.config import DetectorConfig
+from linewise.model.network.detector import Detector
 from linewise.model.recognition.preprocess import to_tensor
 from linewise.model.synth.sources.fonts import find_faces
 from linewise.model.train.averaging import update_ema

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from linewise.model.decoding.language_model import BITS, BOUNDARY, FIRST, UNKNOWN, LanguageConfig, LanguageModel, plain
@@ -72,10 +71,10 @@ def estimate(texts: Mapping[str, int], order: int = ORDER, least: int = 1) -> La
         kept.append((grams, probabilities))
         shorter = grams
     backoffs[order] = np.ones(len(shorter))
-    all_grams = torch.from_numpy(np.concatenate([grams for grams, _ in kept]))
-    all_probabilities = torch.from_numpy(np.concatenate([values for _, values in kept]))
-    all_backoffs = torch.from_numpy(np.concatenate([backoffs[length] for length in range(1, order + 1)]))
-    return LanguageModel(config, all_grams, all_probabilities.log(), all_backoffs.log())
+    all_grams = np.concatenate([grams for grams, _ in kept])
+    all_probabilities = np.concatenate([values for _, values in kept])
+    all_backoffs = np.concatenate([backoffs[length] for length in range(1, order + 1)])
+    return LanguageModel(config, all_grams, np.log(all_probabilities), np.log(all_backoffs))
 
 
 def bits_per_character(model: LanguageModel, texts: Mapping[str, int]) -> float:

@@ -49,7 +49,7 @@ class ImageReader:
     """
 
     def __init__(self, spec: ReaderSpec, done: list[ray.ObjectRef[frozenset[str]]]) -> None:
-        # Set before torch is imported: each thread reads on one core, whereas Ray sets all cores of the actor.
+        # Set before the model is loaded: each thread reads on one core, whereas Ray sets all cores of the actor.
         os.environ["OMP_NUM_THREADS"] = "1"
         self._reader = load_reader(spec.settings.model_spec)
         self._decoding = self._reader.decoding(*spec.decoding)

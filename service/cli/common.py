@@ -101,7 +101,12 @@ def require_ray() -> None:
 
 def require_training_extra() -> None:
     """Exit with 1 unless the packages of the extra ``train`` are installed."""
-    require_packages(["fontTools", "matplotlib", "wordfreq"], "train", "the command")
+    require_packages(["torch", "fontTools", "matplotlib", "wordfreq"], "train", "the command")
+
+
+def require_torch() -> None:
+    """Exit with 1 unless the extra ``torch`` is installed."""
+    require_packages(["torch"], "torch", "the command")
 
 
 @contextmanager

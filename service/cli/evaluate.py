@@ -18,6 +18,7 @@ from linewise.service.cli.common import (
     fail,
     open_reader,
     print_error,
+    require_torch,
     require_training_extra,
     settings_from,
 )
@@ -148,6 +149,7 @@ def bench(
     weights: WeightsOption = None,
 ) -> None:
     """Measure the speed by width and batch size, or on a folder in comparison with other engines."""
+    require_torch()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported; holds in every thread of --scale
     import torch
 

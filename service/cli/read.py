@@ -198,7 +198,7 @@ def run(plan: ReadPlan, settings: Settings) -> None:
     if plan.options.adds_rows:
         from linewise.service.inference.cpu import share_cores
 
-        share_cores(settings.batch_limits.threads)  # before the reader imports torch
+        share_cores(settings.batch_limits.threads)  # before the model is loaded
     reader = open_reader(settings)
     failures = _read_pages(plan, reader, settings) if plan.options.page else _read_lines(plan, reader, settings)
     if failures:

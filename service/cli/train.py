@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from linewise.service.cli.common import DeviceOption, WeightsOption, fail, print_error, require_training_extra
+from linewise.service.cli.common import (
+    DeviceOption,
+    WeightsOption,
+    fail,
+    print_error,
+    require_torch,
+    require_training_extra,
+)
 
 MAX_CONTACT_SHEET_SAMPLES = 400
 
@@ -177,6 +184,7 @@ def average(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("average.safetensors"),
 ) -> None:
     """Average the weights of checkpoints from one training run; calibrate the result afterwards."""
+    require_torch()
     from linewise.model import CheckpointError
     from linewise.model.train.averaging import average_checkpoints
 

@@ -16,7 +16,7 @@ def granted_cores(cgroup: Path = CGROUP) -> int:
 
 
 def share_cores(threads: int) -> None:
-    """Set ``OMP_NUM_THREADS`` to the granted cores per model thread, unless it is set; call before importing torch."""
+    """Set ``OMP_NUM_THREADS`` to the granted cores per model thread, unless it is set; call before loading a model."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, granted_cores() // threads)))
 
 

@@ -2,7 +2,7 @@
 
 A Python process runs one thread at a time. Next to an event loop with hundreds of requests per second, model threads
 would wait for the interpreter lock after every operation. A crash in native code ends the worker process only. Pixels
-and readings travel through pipes, so the service process needs no torch.
+and readings travel through pipes, so the service process holds no network.
 
 Run as a program, this module is the worker: ``python -P -m linewise.service.inference.worker SPEC DESCRIPTOR...``. SPEC
 is a JSON object with the arguments of ``model.load``; each DESCRIPTOR is the file descriptor of a pipe to serve.
@@ -63,7 +63,7 @@ class ModelProcess:
             "device": spec.device,
             "precision": spec.precision,
         }
-        # -P keeps the working directory off the module path: modules of others may lie there, such as torch.py.
+        # -P keeps the working directory off the module path: modules of others may lie there, such as numpy.py.
         program = [sys.executable, "-P", "-m", "linewise.service.inference.worker"]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             [*program, json.dumps(arguments), *map(str, descriptors)],
@@ -166,7 +166,7 @@ class ModelProcess:
         return result
 
 
-# Names of exceptions in the pipe: unpickling the exceptions themselves would import torch.
+# Names of exceptions in the pipe: unpickling the exceptions themselves would import the packages that define them.
 ERRORS: dict[str, type[Exception]] = {
     "lost": ModelLost,
     "memory": MemoryError,
@@ -208,7 +208,9 @@ class _Worker:
 
     def decoding(self, *options: Any) -> bytes | None:
         decoding = self._reader.decoding(*options)
-        return None if decoding is None else pickle.dumps(decoding)  # stays pickled in the service, which has no torch
+        return (
+            None if decoding is None else pickle.dumps(decoding)
+        )  # the service does not unpickle it
 
     def read(self, images: list[Pixels], decodings: list[bytes | None] | None) -> list[Reading]:
         if decodings is None:

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from linewise.model import export
-from linewise.model.network.checkpoint import DEFAULT_PATH, save
+from linewise.model.network.checkpoint import DEFAULT_PATH, NetworkWeights, save
 from linewise.model.network.config import ModelConfig
-from linewise.model.runtime.onnx_graph import build_graph
+from linewise.model.runtime.onnx.recogniser import recogniser_graph
 from linewise.service.cli import main
 from tests.model.conftest import TINY, small_network
 
@@ -108,11 +108,12 @@ def test_an_unusable_checkpoint_leaves_no_file(tmp_path: Path) -> None:
 def test_a_file_that_computes_something_else_is_refused_and_removed(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def distorted(config: ModelConfig, tensors: dict[str, Any]) -> Any:
-        return original(config, tensors | {"head.bias": tensors["head.bias"] + np.float32(0.01)})
+    def distorted(network: NetworkWeights[ModelConfig]) -> Any:
+        tensors = {**network.tensors, "head.bias": network.tensors["head.bias"].astype(np.float32) + np.float32(0.01)}
+        return original(NetworkWeights(network.config, tensors))
 
-    original = build_graph
-    monkeypatch.setattr(export, "build_graph", distorted)
+    original = recogniser_graph
+    monkeypatch.setattr(export, "recogniser_graph", distorted)
     result = run(tmp_path / "model.onnx", "--weights", weights)
     assert result.exit_code == 1
     assert "the logits differ by 0.01 from the reader's" in result.output

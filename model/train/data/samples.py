@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linewise.model.network.config import ModelConfig
-from linewise.model.network.crnn import FRAME_WIDTH_PX
+from linewise.model.network.config import FRAME_WIDTH_PX, ModelConfig
 from linewise.model.recognition.preprocess import scale
 from linewise.model.synth.renderer import Sample
 

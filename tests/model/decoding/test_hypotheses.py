@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from linewise.model.decoding.hypotheses import decode
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import Charset
-from tests.model.decoding.test_ctc import peaked
+from tests.model.decoding.test_ctc import log_softmax, peaked
 
 CHARSET = Charset("ab")
 
 
-def row(height: float) -> torch.Tensor:
+def row(height: float) -> NDArray[np.float32]:
     """Logits `(T, C)` of a network that reads `ab`, the more confident the higher the peaks."""
-    return peaked([1, 0, 2, 0], CHARSET.classes, height)[0]
+    return np.asarray(peaked([1, 0, 2, 0], CHARSET.classes, height)[0], np.float32)
 
 
 def test_only_a_doubtful_unconstrained_result_is_rescored() -> None:
     barred = Decoding(allowed=frozenset([1]))
-    logits = torch.stack([row(12), row(2), row(2), row(2)])
+    logits = np.stack([row(12), row(2), row(2), row(2)])
     sure, doubtful, constrained, alternatives = decode(logits, 1.0, CHARSET, [None, None, barred, Decoding(3)])
     assert sure.log_probs is None and constrained.log_probs is None
     for hypotheses in (doubtful, alternatives):
         assert hypotheses.log_probs is not None
-        assert torch.equal(hypotheses.log_probs, row(2).log_softmax(-1))
+        assert hypotheses.log_probs == pytest.approx(log_softmax(row(2)).numpy())
     assert sure.best.confidence > 0.9 and doubtful.best.confidence < 0.6
 
 
@@ -43,4 +44,4 @@ def test_alternatives_follow_the_best_string() -> None:
 
 def test_each_row_needs_its_decoding() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        decode(torch.stack([row(2), row(2)]), 1.0, CHARSET, [None])
+        decode(np.stack([row(2), row(2)]), 1.0, CHARSET, [None])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from linewise.model.decoding.beam_search import search
+from linewise.model.decoding.ctc import log_posteriors
 from linewise.model.decoding.options import Decoding
 from linewise.model.decoding.rescoring import rescore
 from linewise.model.network.charset import Charset
@@ -16,7 +17,7 @@ CHARSET = Charset("abcdehlopr ")
 WORDS = estimate({"help": 800, "cola": 100, "lead": 100})
 
 
-def says(text: str, doubts: dict[int, tuple[str, float]] | None = None) -> torch.Tensor:
+def says(text: str, doubts: dict[int, tuple[str, float]] | None = None) -> NDArray[np.float32]:
     """Log posteriors of a network that reads `text`, a frame for each character and a blank after it.
 
     `doubts` give, for some of the characters, another one and its posterior.
@@ -27,10 +28,10 @@ def says(text: str, doubts: dict[int, tuple[str, float]] | None = None) -> torch
         posteriors[2 * place, CHARSET.encode(character)[0]] = 1 - share
         posteriors[2 * place, CHARSET.encode(other)[0]] += share
         posteriors[2 * place + 1, 0] = 1.0
-    return torch.from_numpy(posteriors / posteriors.sum(axis=1, keepdims=True)).float().log()
+    return np.asarray(np.log(posteriors / posteriors.sum(axis=1, keepdims=True)), np.float32)
 
 
-def texts(views: list[torch.Tensor], language: object = None) -> list[str]:
+def texts(views: list[NDArray[np.float32]], language: object = None) -> list[str]:
     return [CHARSET.decode(one.ids) for one in rescore(views, CHARSET, language)]  # type: ignore[arg-type]
 
 
@@ -46,7 +47,7 @@ def test_confidences_are_shares_of_what_the_views_cover() -> None:
     unsure, sure = says("help", {2: ("e", 0.4)}), says("herp")
     together = rescore([unsure, sure], CHARSET, WORDS)
     assert sum(one.confidence for one in together) == pytest.approx(1, abs=1e-6)
-    vague = torch.full((40, CHARSET.classes), 1 / CHARSET.classes).log()  # eight strings of very many
+    vague = np.full((40, CHARSET.classes), -np.log(CHARSET.classes), np.float32)  # eight strings of very many
     assert sum(one.confidence for one in rescore([vague], CHARSET, WORDS)) < 1e-6
     assert all(0 <= one.confidence <= 1 for one in together)
 
@@ -72,14 +73,14 @@ def test_the_view_that_supports_a_string_most_is_named() -> None:
 
 
 def test_views_of_different_lengths_are_rescored_together() -> None:
-    short = torch.full((2, CHARSET.classes), 1 / CHARSET.classes).log()  # too few frames for the other's string
+    short = np.full((2, CHARSET.classes), -np.log(CHARSET.classes), np.float32)  # too few frames for the other's string
     assert texts([says("help"), short], WORDS)[0] == "help"
 
 
 def test_nothing_to_read_is_an_answer_too() -> None:
-    blank = torch.full((6, CHARSET.classes), -30.0)
+    blank = np.full((6, CHARSET.classes), -30.0, np.float32)
     blank[:, 0] = 0.0
-    assert texts([blank.log_softmax(-1)], WORDS)[0] == ""
+    assert texts([log_posteriors(blank, 1.0)], WORDS)[0] == ""
 
 
 def test_spaces_around_a_word_do_not_make_it_another_one() -> None:
@@ -89,7 +90,7 @@ def test_spaces_around_a_word_do_not_make_it_another_one() -> None:
 @pytest.mark.parametrize("log_prob_per_frame", [-5.0, -80.0])  # below a double's difference to 1, and below any double
 def test_very_improbable_texts_are_ranked_by_their_scores(log_prob_per_frame: float) -> None:
     view = says("heep", {2: ("l", 0.4)})
-    faint = torch.cat([view, view[-1:].expand(4, -1)]) + log_prob_per_frame
+    faint = np.concatenate([view, *[view[-1:]] * 4]) + np.float32(log_prob_per_frame)
     rescored = rescore([faint], CHARSET, WORDS)
     assert CHARSET.decode(rescored[0].ids) == texts([view], WORDS)[0] == "help"
     assert [one.ids for one in rescored] == [one.ids for one in rescore([view], CHARSET, WORDS)]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from linewise.model import CheckpointError
 from linewise.model.network import checkpoint
-from linewise.model.network.checkpoint import load_model, save
+from linewise.model.network.checkpoint import NetworkWeights, load_model, load_weights, save
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 
@@ -78,19 +82,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_another_programs_safetensors_file_is_refused(tmp_path: Path) -> None:
-    save_file({"weight": torch.zeros(3)}, tmp_path / "other")
+    save_file({"weight": np.zeros(3)}, tmp_path / "other")
     with pytest.raises(CheckpointError, match="not a Linewise checkpoint"):
         load_model(tmp_path / "other")
 
 
-def _forge(path: Path, config: str, tensors: dict[str, torch.Tensor]) -> None:
+def _forge(path: Path, config: str, tensors: dict[str, NDArray[Any]]) -> None:
     """A file with arbitrary content and a correct digest."""
     save_file(tensors, path, {"config": config, "sha256": checkpoint._digest(config, tensors)})
 
 
 def test_tensors_that_do_not_fit_the_configuration_are_refused(tmp_path: Path, tiny: CRNN) -> None:
     wider = json.loads(tiny.config.to_json()) | {"hidden": 5}
-    tensors = {name: tensor.contiguous() for name, tensor in tiny.state_dict().items()}
+    tensors = dict(NetworkWeights.of(tiny).tensors)
     _forge(tmp_path / "m", json.dumps(wider), tensors)
     with pytest.raises(CheckpointError, match="do not fit") as caught:
         load_model(tmp_path / "m")
@@ -99,9 +103,34 @@ def test_tensors_that_do_not_fit_the_configuration_are_refused(tmp_path: Path, t
 
 @pytest.mark.parametrize("config", ["{", '{"height": 31}', '{"new": 1}', '{"hidden": "x"}', '{"hidden": -1}'])
 def test_an_unusable_configuration_is_refused(tmp_path: Path, config: str) -> None:
-    _forge(tmp_path / "m", config, {"weight": torch.zeros(1)})
+    _forge(tmp_path / "m", config, {"weight": np.zeros(1)})
     with pytest.raises(CheckpointError):
         load_model(tmp_path / "m")
+
+
+def test_the_digest_and_the_tensors_are_those_of_torch(tmp_path: Path, network: CRNN) -> None:
+    save(network, tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="pt") as file:
+        digest = hashlib.sha256(file.metadata()["config"].encode())
+        weights, _ = load_weights(tmp_path / "m")
+        for name in sorted(file.keys()):
+            tensor = file.get_tensor(name)
+            digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            assert np.array_equal(weights.tensors[name], tensor.numpy())
+            assert tensor.dtype in (torch.float16, torch.int64)
+        assert file.metadata()["sha256"] == digest.hexdigest()
+
+
+def test_a_missing_and_a_needless_tensor_are_named(tmp_path: Path, tiny: CRNN) -> None:
+    tensors = dict(NetworkWeights.of(tiny).tensors)
+    _forge(tmp_path / "more", tiny.config.to_json(), tensors | {"other": np.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"do not fit its configuration: other is \(1,\), not None"):
+        load_weights(tmp_path / "more")
+    del tensors["head.bias"]
+    _forge(tmp_path / "less", tiny.config.to_json(), tensors)
+    with pytest.raises(CheckpointError, match=r"do not fit its configuration: head\.bias is None, not \(4,\)"):
+        load_weights(tmp_path / "less")
 
 
 def test_weights_that_half_precision_cannot_hold_are_not_saved(tmp_path: Path, tiny: CRNN) -> None:

@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from linewise import model
 from linewise.model.evaluation.metrics import character_error_rate
 from linewise.model.network.checkpoint import CheckpointError, load_model, save
-from linewise.model.page.detector import DEFAULT_PATH, Detector, DetectorConfig, load_detector
-from linewise.model.page.reader import BAND_HEIGHT_PX, PageReader
+from linewise.model.network.config import DetectorConfig
+from linewise.model.network.detector import Detector
+from linewise.model.page.detector import BAND_HEIGHT_PX, DEFAULT_PATH, load_detector
+from linewise.model.page.reader import PageReader
 
 LETTER = [
     "Dear customer",

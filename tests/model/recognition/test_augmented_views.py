@@ -117,7 +117,8 @@ def test_a_reading_is_rescored_over_all_views(unsure: Reader) -> None:
     for picture, reading in zip(pictures, unsure.read(pictures), strict=True):
         views = {"": picture} | dict(augmented_views(picture))
         log_probs = [
-            (logits / unsure.config.temperature).log_softmax(-1) for logits in unsure.logits(list(views.values()))
+            (logits / unsure.config.temperature).log_softmax(-1).numpy()
+            for logits in unsure.logits(list(views.values()))
         ]
         best = rescore(log_probs, charset, None)[0]
         assert reading.text == charset.decode(best.ids).translate(STRAIGHT).strip(" ")
@@ -130,7 +131,7 @@ def test_a_reading_is_rescored_over_all_views(unsure: Reader) -> None:
 
 def test_a_confident_reading_is_read_once(unsure: Reader, passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     picture = words(1)[0]
-    (sure,) = greedy(unsure.logits([picture])[0][None], unsure.config.temperature)
+    (sure,) = greedy(unsure.logits([picture])[0][None].numpy(), unsure.config.temperature)
     for least, views in ((sure.confidence, 1), (sure.confidence * 1.01, 4)):
         passes.clear()
         monkeypatch.setattr("linewise.model.decoding.hypotheses.RESCORE_THRESHOLD", least)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from linewise.model import Reader, Reading
 from linewise.model.decoding.rescoring import RescoredHypothesis
@@ -59,7 +59,7 @@ def test_a_rotated_reading_never_ends_as_one_character(bar_reader: Reader, monke
     sideways = np.ascontiguousarray(np.rot90(row_of(6)))
     assert bar_reader.read([sideways])[0].turn
 
-    def one_character(views: Sequence[torch.Tensor], *_: object) -> list[RescoredHypothesis]:
+    def one_character(views: Sequence[NDArray[np.float32]], *_: object) -> list[RescoredHypothesis]:
         return [RescoredHypothesis((1,), 0.5, 0)]
 
     monkeypatch.setattr("linewise.model.recognition.reader.rescore", one_character)

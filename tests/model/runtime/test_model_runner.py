@@ -8,8 +8,10 @@ import torch
 
 from linewise.model import Reader
 from linewise.model.network.crnn import CRNN
+from linewise.model.runtime.device import Device
 from linewise.model.runtime.fused import available
-from linewise.model.runtime.model_runner import ModelRunner
+from linewise.model.runtime.model_runner import recogniser_runner
+from linewise.model.runtime.torch_runner import TorchRunner
 from tests.model.conftest import BarNet, small_network
 from tests.model.runtime.test_fused import CPU, REAL
 
@@ -27,14 +29,21 @@ def test_a_subclass_runs_its_own_forward_pass(bar_reader: Reader) -> None:
     network = bar_reader.network
     assert isinstance(network, BarNet)
     images = torch.randn(2, 2, 32, 64)
+    (logits,) = recogniser_runner(network, Device("cpu"), "auto").logits([images.numpy()])
     with torch.inference_mode():
-        (logits,) = ModelRunner(network, CPU, "auto").logits([images])
-        assert torch.allclose(logits, network(images.to(next(network.parameters()).dtype)).float(), atol=1e-5)
+        expected = network(images.to(next(network.parameters()).dtype)).float()
+    assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-5)
 
 
 def test_logits_are_float32_in_the_order_of_the_batches(network: CRNN) -> None:
-    batches = [torch.randn(count, 2, 32, width) for count, width in ((1, 96), (3, 32), (2, 96))]
-    with torch.inference_mode():
-        results = ModelRunner(network, CPU, "auto").logits(batches)
+    batches = [torch.randn(count, 2, 32, width).numpy() for count, width in ((1, 96), (3, 32), (2, 96))]
+    results = recogniser_runner(network, Device("cpu"), "auto").logits(batches)
     assert [tuple(logits.shape[:2]) for logits in results] == [(1, 24), (3, 8), (2, 24)]
-    assert all(logits.dtype is torch.float32 for logits in results)
+    assert all(logits.dtype == np.float32 for logits in results)
+
+
+def test_torch_computes_what_onnxruntime_computes(network: CRNN) -> None:
+    batches = [torch.randn(count, 2, 32, width).numpy() for count, width in ((1, 96), (3, 32))]
+    expected = recogniser_runner(network, Device("cpu"), "float32").logits(batches)
+    for logits, one in zip(TorchRunner(network, Device("cpu"), "float32").logits(batches), expected, strict=True):
+        np.testing.assert_allclose(logits, one, rtol=1e-4, atol=1e-4)

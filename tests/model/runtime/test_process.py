@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from linewise.model import PageReader, Reader
-from linewise.model.page.detector import Detector, DetectorConfig
+from linewise.model.network.config import DetectorConfig
+from linewise.model.network.detector import Detector
 from tests.model.conftest import row_of
 
 TINY_DETECTOR = DetectorConfig(stem=4, channels=(4, 4, 4, 4), blocks=(1, 1, 1, 1), neck=4)

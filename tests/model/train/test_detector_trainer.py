@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from linewise.model.evaluation.pages import count_matches
-from linewise.model.page.detector import Detector, DetectorConfig, load_detector
+from linewise.model.network.config import DetectorConfig
+from linewise.model.network.detector import Detector
+from linewise.model.page.detector import load_detector
 from linewise.model.page.geometry import Quad
 from linewise.model.page.postprocess import find_lines
 from linewise.model.synth.pages.page_renderer import PageRenderer, PageSample

@@ -17,15 +17,15 @@ from tests.campaigns.harness import ROOT, TIMEOUT_S, children
 pytestmark = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights in this tree")
 
 
-def wait_until_torch_loads(process: subprocess.Popen[str], *, in_child: bool) -> int:
-    """Wait until the process or its child maps torch; returns the id of the one that does."""
+def wait_until_model_loads(process: subprocess.Popen[str], *, in_child: bool) -> int:
+    """Wait until the process or its child maps onnxruntime; returns the id of the one that does."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         for pid in children(process.pid) if in_child else [process.pid]:
-            if "libtorch" in Path(f"/proc/{pid}/maps").read_text():
+            if "onnxruntime" in Path(f"/proc/{pid}/maps").read_text():
                 return pid
         time.sleep(0.01)
-    raise AssertionError("torch is not loaded")
+    raise AssertionError("onnxruntime is not loaded")
 
 
 @pytest.mark.parametrize("command", [["serve", "--port", "0"], ["read", str(ROOT / "tests/data/receipt.png")]])
@@ -35,7 +35,7 @@ def test_ctrl_c_while_the_model_loads_ends_with_one_line(command: list[str]) -> 
     with subprocess.Popen(
         program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as process:
-        loading = wait_until_torch_loads(process, in_child=command[0] == "serve")
+        loading = wait_until_model_loads(process, in_child=command[0] == "serve")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it to all processes of its foreground
         stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, stdout, stderr) == (130, "", "linewise: interrupted\n")

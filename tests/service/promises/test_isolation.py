@@ -18,7 +18,7 @@ from linewise.model import Reader, Reading
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition import preprocess
-from linewise.model.runtime.model_runner import ModelRunner
+from linewise.model.runtime.onnx.session import OnnxNetwork
 from linewise.service.app import create_app
 from linewise.service.documents.assembly import page_from_line
 from linewise.service.inference import pipeline
@@ -74,11 +74,13 @@ def poison(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(preprocess, "scale", failing(scale, lambda config, image: is_poison(image)))
     elif stage == "forward":
         scaled = preprocess.scale(ModelConfig(), pixels(POISON))
-        row = preprocess.to_tensor([scaled])[0]
+        row = preprocess.normalise([scaled])[0]
         monkeypatch.setattr(
-            ModelRunner,
+            OnnxNetwork,
             "logits",
-            failing(ModelRunner.logits, lambda self, batches: any(torch.equal(row, one) for b in batches for one in b)),
+            failing(
+                OnnxNetwork.logits, lambda self, batches: any(np.array_equal(row, one) for b in batches for one in b)
+            ),
         )
     elif stage == "result":
         monkeypatch.setattr(

@@ -1,0 +1,1 @@
+"""Networks as ONNX graphs, built from the tensors of a checkpoint, and onnxruntime, which computes them on CPUs."""
