@@ -12,8 +12,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from linewise.service.api import openapi, routes
+from linewise.service.cpu import share_cores
 from linewise.service.errors import install_handlers
-from linewise.service.inference.cpu import share_cores
 from linewise.service.inference.engine import Engine
 from linewise.service.inference.loading import LineReader, PageFinder, load_page_finder, load_reader
 from linewise.service.metrics import Metrics
@@ -97,6 +97,7 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     app.add_middleware(
         LoadSheddingMiddleware,
         check=app.state.engine.check,
+        keys=app.state.keys,
         timeouts=dict.fromkeys(_RECOGNIZE_PATHS, settings.request_timeout)
         | dict.fromkeys(_BATCH_PATHS, settings.batch_timeout),
         max_timeout=settings.max_request_timeout,

@@ -11,8 +11,8 @@ import limits
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from linewise.service.cpu import granted_cores
 from linewise.service.documents.image import ImageLimits
-from linewise.service.inference.cpu import granted_cores
 from linewise.service.inference.loading import ModelSpec
 from linewise.service.inference.queue import BatchLimits
 from linewise.service.middleware.key_file import MIN_API_KEY_CHARACTERS, read_key_file
@@ -73,15 +73,31 @@ class Settings(BaseSettings):
         default=200_000_000, ge=9, description="Maximum total pixels of the images in one batch request."
     )
     request_timeout: float = Field(
-        default=10.0, gt=0, description="Timeout for a single-image request after its body has arrived, in seconds."
+        default=10.0,
+        gt=0,
+        description="Timeout for a single-image request after its body has arrived, in seconds; a document has as much"
+        " for each page, up to LINEWISE_MAX_REQUEST_TIMEOUT.",
     )
     batch_timeout: float = Field(
-        default=60.0, gt=0, description="Timeout for a batch request after its body has arrived, in seconds."
+        default=60.0,
+        gt=0,
+        description="Timeout for a batch request after its body has arrived, in seconds; longer for documents, by"
+        " LINEWISE_REQUEST_TIMEOUT for each page after the first.",
     )
     max_request_timeout: float = Field(
-        default=120.0, gt=0, description="Maximum timeout that a client can set with X-Request-Timeout, in seconds."
+        default=120.0,
+        gt=0,
+        description="Maximum timeout, of documents and of clients that set X-Request-Timeout, in seconds.",
     )
-    max_in_flight: int = Field(default=512, ge=1, description="Maximum images admitted at the same time.")
+    target_wait: float = Field(
+        default=1.0,
+        gt=0,
+        description="Time that the work ahead of a request may take, in seconds, in addition to as much as its own"
+        " takes; with more ahead it gets 503.",
+    )
+    max_in_flight: int = Field(
+        default=512, ge=1, description="Maximum images admitted at the same time; a page or document counts as one."
+    )
     max_in_flight_bytes: int = Field(
         default=256 * 2**20, ge=1, description="Maximum total size of admitted images, and of request bodies, in bytes."
     )
@@ -189,6 +205,8 @@ class Settings(BaseSettings):
             max_bytes=self.max_in_flight_bytes,
             linger=self.linger,
             hang_timeout=self.hang_timeout,
+            target_wait=self.target_wait,
+            urgent_timeout=self.request_timeout,
         )
 
     @property

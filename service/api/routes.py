@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
@@ -15,16 +16,20 @@ from linewise.service.api.batch import BatchRequest
 from linewise.service.api.cancellation import cancel_on_disconnect
 from linewise.service.api.options import Detail, Options, QueryOptions, merge, without_null
 from linewise.service.api.schemas import BatchResponse, Health, ModelCard, ModelList, RecognizeResponse
-from linewise.service.api.uploads import parse_batch, parse_single
+from linewise.service.api.uploads import ParsedRequest, parse_batch, parse_single
 from linewise.service.errors import request_id_of
 from linewise.service.formats import formats, searchable_pdf
 from linewise.service.formats.formats import Format
+from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine, State, within
 from linewise.service.inference.pipeline import RecognitionOptions, RecognitionResult
 from linewise.service.inference.pipeline import recognize as recognize_image
 from linewise.service.metrics import CONTENT_TYPE, Metrics
 from linewise.service.middleware.auth import charge, charge_pages, identify, identify_and_charge, identify_and_check
 from linewise.service.settings import Settings
+
+if TYPE_CHECKING:
+    from linewise.model import Reading
 
 
 # Called by the routes themselves: each dependency takes FastAPI a twentieth of a request.
@@ -79,23 +84,26 @@ async def recognize(
     """Read the text of one image."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
+    is_default = timeout is None
     timeout = min(timeout or settings.request_timeout, settings.max_request_timeout)
     output_format, media_type = responses.negotiate(",".join(request.headers.getlist("accept")))
     if output_format is Format.PDF:
         searchable_pdf.check_installed()
-    engine.check(started + timeout)  # rejects before megabytes are received
+    engine.check(started + timeout, request.state.client)  # rejects before megabytes are received
     upload = await parse_single(request, engine.offload)
     deadline = _deadline(request, timeout)
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, output_format)
+    if is_default:
+        recognition_options = _with_page_timeout(recognition_options, request, settings)
     request.state.images = 1
     read_bytes = upload.items[0].read_bytes
-    with engine.admit(len(options.turns), upload.size, deadline) as ticket:
+    with _admit(engine, request, upload, options, recognition_options, deadline) as ticket:
         work = recognize_image(engine, ticket, read_bytes, recognition_options)
         result = await cancel_on_disconnect(request, work)
         charge_pages(request.scope, len(result.document.pages))
         if output_format is not Format.JSON:
-            rendering = _render(engine, output_format, result, read_bytes, deadline)
+            rendering = _render(engine, output_format, result, read_bytes, ticket.deadline)
             content = await cancel_on_disconnect(request, rendering)
     total = time.monotonic() - started
     timing = responses.timing(result, total).model_dump()
@@ -119,6 +127,31 @@ async def _recognition_options(engine: Engine, options: Options, output_format: 
         decoding=decoding,
         min_confidence=options.min_confidence,
         with_characters=output_format is not Format.JSON or options.detail is Detail.CHARS,
+    )
+
+
+def _with_page_timeout(options: RecognitionOptions, request: Request, settings: Settings) -> RecognitionOptions:
+    """Let a document take longer for each page, because its client has set no timeout."""
+    latest = _deadline(request, settings.max_request_timeout)
+    return replace(options, page_timeout=settings.request_timeout, latest_deadline=latest)
+
+
+def _admit(
+    engine: Engine,
+    request: Request,
+    upload: ParsedRequest,
+    options: Options,
+    recognition_options: RecognitionOptions,
+    deadline: float,
+) -> Ticket[Reading]:
+    """Admit all images of a request. Raises ``QueueFull``, ``NotReady``, ``Draining``."""
+    return engine.admit(
+        len(upload.items) * len(options.turns),
+        upload.size,
+        deadline,
+        client=request.state.client,
+        weight=recognition_options.weight,
+        kind=options.mode,
     )
 
 
@@ -152,17 +185,20 @@ async def recognize_batch(
     """Read the text of several images."""
     started = time.monotonic()
     engine, settings = _engine(request), _settings(request)
+    is_default = timeout is None
     timeout = min(timeout or settings.batch_timeout, settings.max_request_timeout)
-    engine.check(started + timeout)
+    engine.check(started + timeout, request.state.client)
     upload = await parse_batch(
         request, engine.offload, settings.max_batch_files, settings.max_batch_pixels, engine.image_limits
     )
     deadline = _deadline(request, timeout)
     options = merge(query, upload.options)
     recognition_options = await _recognition_options(engine, options, Format.JSON)
+    if is_default:
+        recognition_options = _with_page_timeout(recognition_options, request, settings)
     request.state.images = len(upload.items)
     charge(request, len(upload.items))
-    ticket = engine.admit(len(upload.items) * len(options.turns), upload.size, deadline)
+    ticket = _admit(engine, request, upload, options, recognition_options, deadline)
     run = BatchRequest(engine, ticket, upload.items, options, recognition_options, request.scope, started)
     if openapi.NDJSON in request.headers.get("accept", ""):
         return run.stream(openapi.NDJSON)

@@ -196,7 +196,7 @@ def _documents(sources: list[str], options: ReadOptions) -> dict[str, Path | Non
 def run(plan: ReadPlan, settings: Settings) -> None:
     """Load the model, read the images and write the texts; exit with 1 if an image could not be read."""
     if plan.options.adds_rows:
-        from linewise.service.inference.cpu import share_cores
+        from linewise.service.cpu import share_cores
 
         share_cores(settings.batch_limits.threads)  # before the model is loaded
     reader = open_reader(settings)

@@ -57,7 +57,7 @@ def serve(
 
 
 def _serve_embedded(settings: Settings) -> None:
-    from linewise.service.inference.cpu import granted_cores, share_cores
+    from linewise.service.cpu import granted_cores, share_cores
     from linewise.service.inference.worker import ModelProcess
 
     threads = settings.batch_limits.threads

@@ -1,11 +1,10 @@
 """Dynamic batching of single images for the model threads.
 
-Admission control rejects work that cannot meet its deadline, with a retry estimate. Admitted jobs wait in one queue per
-width bucket, earliest deadline first. Batches grow while the device is busy. A failing batch is split until the
+Admission control rejects work that would wait for too long, with a retry estimate. Admitted jobs wait in one queue per
+width bucket, in the order of the scheduler. Batches grow while the device is busy. A failing batch is split until the
 exception belongs to a single image.
 
-This module depends on neither HTTP nor torch. Times are in seconds of the given clock. The cost of an image is its
-*columns*: the width of its bucket in pixels at the model's height.
+This module depends on neither HTTP nor torch. Times are in seconds of the given clock.
 """
 
 from __future__ import annotations
@@ -25,12 +24,9 @@ from linewise.service.inference.results import (
     BatchReport,
     Closed,
     Expired,
-    Overloaded,
     ReadingT,
 )
-
-# Weight of the past in the measured throughput after each batch: ten batches make up about two thirds of it.
-THROUGHPUT_EMA_DECAY = 0.9
+from linewise.service.inference.scheduler import Demand, Kind, Reservation, Scheduler
 
 ReadingT_co = TypeVar("ReadingT_co", covariant=True)
 
@@ -48,30 +44,40 @@ class BatchReader(Protocol[ReadingT_co]):
 class Ticket(Generic[ReadingT]):
     """Capacity reserved for some items, from admission to the end of the ``with`` block."""
 
-    def __init__(self, batcher: Batcher[ReadingT], items: int, size: int, deadline: float) -> None:
+    def __init__(self, batcher: Batcher[ReadingT], reservation: Reservation) -> None:
         self._batcher = batcher
-        self.items = items
-        self.size = size
-        self.deadline = deadline
-        self.unsubmitted = items
-        self.released = False
+        self._reservation = reservation
         self._futures: list[Future[BatchedResult[ReadingT]]] = []
+
+    @property
+    def deadline(self) -> float:
+        """When an image is dropped that is not read yet."""
+        return self._reservation.deadline
 
     def submit(self, pixels: Pixels, decoding: object = None) -> Future[BatchedResult[ReadingT]]:
         """Queue one image, uint8 ``(H, W)`` or ``(H, W, 3)``; cancelling the future removes it from the queue.
 
         ``decoding`` is passed to the reader with the image. Raises ``BatcherFailed``, and ``ValueError`` if all items
-        of the ticket are submitted.
+        of the ticket are submitted. A ticket that may be for pages takes any number of images until it is released.
         """
-        future = self._batcher._submit(self, pixels, decoding)
+        future = self._batcher._submit(self._reservation, pixels, decoding)
         self._futures.append(future)
         return future
+
+    def add_pages(self, pages: int, deadline: float) -> None:
+        """Announce more pages of a document, and allow time for them until ``deadline``."""
+        self._batcher._add_pages(self._reservation, pages, deadline)
+
+    def finish_page(self) -> None:
+        """Announce that a page is read."""
+        self._futures = [future for future in self._futures if not future.done()]
+        self._batcher._finish_page(self._reservation)
 
     def release(self) -> None:
         """Return the capacity and cancel what is still queued. Idempotent."""
         for future in self._futures:
             future.cancel()  # no effect on finished ones
-        self._batcher._release(self)
+        self._batcher._release(self._reservation)
 
     def __enter__(self) -> Ticket[ReadingT]:
         return self
@@ -107,15 +113,9 @@ class Batcher(Generic[ReadingT]):
         self._changed = threading.Condition(threading.Lock())
         self._queues = Queues[ReadingT]()
         self._next_number = 0
-        self._in_flight = 0
-        self._bytes = 0
-        self._unsubmitted = 0  # admitted items that are still being decoded
-        self._columns_per_item = 0.0
-        self._read_columns = 0.0  # decayed sums; their ratio is the throughput of one thread
-        self._read_seconds = 0.0
-        self._max_columns = limits.max_columns
+        self._scheduler = Scheduler(limits)
+        self._max_columns = float(limits.max_columns)
         self._batches: dict[str, list[Job[ReadingT]]] = {}  # by thread
-        self._running: dict[str, tuple[int, float]] = {}  # by thread: columns, start
         self._closed = False
         self._broken = False
         names = [f"model-{number}" for number in range(limits.threads)]
@@ -128,30 +128,32 @@ class Batcher(Generic[ReadingT]):
 
     # Admission and state ----------------------------------------------------------------------------------------------
 
-    def admit(self, items: int, size: int, deadline: float, upstream_wait: float = 0.0) -> Ticket[ReadingT]:
+    def admit(
+        self,
+        items: int,
+        size: int,
+        deadline: float,
+        upstream_wait: float = 0.0,
+        *,
+        client: str = "",
+        weight: float = 1.0,
+        kind: Kind = "line",
+    ) -> Ticket[ReadingT]:
         """Admit ``items`` images of ``size`` bytes in total, all or none.
 
-        ``upstream_wait`` is the expected time in seconds until they are submitted. Raises ``Overloaded``, ``Closed``,
-        ``BatcherFailed``.
+        ``upstream_wait`` is the expected time in seconds until they are submitted; the rest is as in ``Demand``. Raises
+        ``Overloaded``, ``Closed``, ``BatcherFailed``.
         """
+        demand = Demand(items, size, deadline, client, weight, kind)
         with self._changed:
             self._check_open()
-            wait = max(upstream_wait, self._expected_wait())
-            full = self._in_flight + items > self._limits.max_in_flight or self._bytes + size > self._limits.max_bytes
-            if full or self._clock() + wait > deadline:
-                raise Overloaded(wait)
-            self._in_flight += items
-            self._bytes += size
-            self._unsubmitted += items
-        return Ticket(self, items, size, deadline)
+            return Ticket(self, self._scheduler.admit(demand, self._clock(), upstream_wait))
 
-    def check(self, deadline: float) -> None:
+    def check(self, deadline: float, client: str = "") -> None:
         """Raise what ``admit`` would raise now for one small image, without admitting anything."""
         with self._changed:
             self._check_open()
-            wait = self._expected_wait()
-            if self._in_flight >= self._limits.max_in_flight or self._clock() + wait > deadline:
-                raise Overloaded(wait)
+            self._scheduler.check(Demand(1, 0, deadline, client), self._clock())
 
     def close(self) -> None:
         """Stop admission; admitted items are still read."""
@@ -169,14 +171,20 @@ class Batcher(Generic[ReadingT]):
 
     @property
     def expected_wait(self) -> float:
-        """Expected seconds until an image submitted now is read."""
+        """Expected seconds until an image submitted now is read, if all that is admitted comes before it."""
         with self._changed:
-            return self._expected_wait()
+            return self._scheduler.expected_wait(self._clock())
+
+    @property
+    def urgent_wait(self) -> float:
+        """Expected seconds of queued work that is as urgent as a new request with the default timeout."""
+        with self._changed:
+            return self._scheduler.urgent_wait(self._clock())
 
     @property
     def in_flight(self) -> int:
         """Number of items admitted and not released."""
-        return self._in_flight
+        return self._scheduler.items
 
     @property
     def queued(self) -> int:
@@ -189,7 +197,7 @@ class Batcher(Generic[ReadingT]):
         if self._broken or not all(thread.is_alive() for thread in self._threads):
             return False
         now = self._clock()
-        return all(now - started <= self._limits.hang_timeout for _, started in list(self._running.values()))
+        return all(now - started <= self._limits.hang_timeout for _, started in list(self._scheduler.running.values()))
 
     # Accounting -------------------------------------------------------------------------------------------------------
 
@@ -199,32 +207,17 @@ class Batcher(Generic[ReadingT]):
         if self._closed:
             raise Closed("draining")
 
-    def _expected_wait(self) -> float:
-        """Expected wait in seconds; requires the lock."""
-        if self._read_seconds <= 0.0:
-            return 0.0  # no measurement yet; the limits on items and bytes still hold
-        waiting = self._queues.columns + self._unsubmitted * self._columns_per_item
-        if not waiting and len(self._running) < len(self._threads):
-            return 0.0  # a thread is idle
-        throughput = self._read_columns / self._read_seconds
-        now = self._clock()
-        running = sum(max(0.0, columns - throughput * (now - started)) for columns, started in self._running.values())
-        return (waiting + running) / (throughput * len(self._threads))
-
-    def _submit(self, ticket: Ticket[ReadingT], pixels: Pixels, decoding: object) -> Future[BatchedResult[ReadingT]]:
+    def _submit(self, reservation: Reservation, pixels: Pixels, decoding: object) -> Future[BatchedResult[ReadingT]]:
         bucket = self._reader.width_bucket(pixels.shape[0], pixels.shape[1])
         with self._changed:
             if self._broken:
                 raise BatcherFailed("the model thread has ended")
-            if ticket.unsubmitted == 0:
-                raise ValueError(f"the ticket is used up: all {ticket.items} items are submitted")
-            ticket.unsubmitted -= 1
-            self._unsubmitted -= 1
+            work, due = self._scheduler.submit(reservation, bucket)
             self._next_number += 1
-            job = Job[ReadingT](pixels, decoding, bucket, ticket.deadline, self._next_number, self._clock())
+            job = Job[ReadingT](
+                pixels, decoding, bucket, work, due, reservation.deadline, self._next_number, self._clock(), reservation
+            )
             self._queues.add(job)
-            past = self._columns_per_item or bucket
-            self._columns_per_item = THROUGHPUT_EMA_DECAY * past + (1.0 - THROUGHPUT_EMA_DECAY) * bucket
             self._changed.notify()
         # The callback refers to the job by number: a reference to the job would be a cycle through its future, which
         # keeps the pixels in memory until the next garbage collection.
@@ -232,22 +225,26 @@ class Batcher(Generic[ReadingT]):
         job.future.add_done_callback(lambda _: self._withdraw(bucket, number))
         return job.future
 
-    def _release(self, ticket: Ticket[ReadingT]) -> None:
+    def _add_pages(self, reservation: Reservation, pages: int, deadline: float) -> None:
         with self._changed:
-            if ticket.released:
-                return
-            ticket.released = True
-            self._in_flight -= ticket.items
-            self._bytes -= ticket.size
-            self._unsubmitted -= ticket.unsubmitted
-            ticket.unsubmitted = 0
-            self._changed.notify_all()  # after close, the threads wait for the last unsubmitted item
+            self._scheduler.add_pages(reservation, pages, deadline)
+
+    def _finish_page(self, reservation: Reservation) -> None:
+        with self._changed:
+            self._scheduler.finish_page(reservation)
+
+    def _release(self, reservation: Reservation) -> None:
+        with self._changed:
+            self._scheduler.release(reservation)
+            self._changed.notify_all()  # after close, the threads wait for the last reservation
 
     def _withdraw(self, bucket: int, number: int) -> None:
         """Remove a job that was cancelled while queued."""
         with self._changed:
-            was_queued = self._queues.withdraw(bucket, number)
-        if was_queued:
+            job = self._queues.withdraw(bucket, number)
+            if job is not None:
+                self._scheduler.begin(job.reservation, job.work)
+        if job is not None:
             self._hooks.dropped("cancelled")
 
     # Model threads ----------------------------------------------------------------------------------------------------
@@ -265,15 +262,15 @@ class Batcher(Generic[ReadingT]):
         with self._changed:
             idle = not self._queues
             while not self._queues:
-                if self._broken or (self._closed and self._unsubmitted == 0):
+                if self._broken or (self._closed and not self._scheduler.may_submit):
                     return None
                 self._changed.wait()
             if idle and self._limits.linger > 0.0:
                 self._changed.wait_for(lambda: self._queues.items >= self._limits.max_items, self._limits.linger)
             expired = self._queues.pop_expired(self._clock())
-            batch: list[Job[ReadingT]] = []
-            if self._queues:
-                batch = self._queues.pop_batch(self._limits.max_items, self._max_columns, self._limits.fill)
+            batch = self._pop_batch() if self._queues else []
+            for job in expired + batch:
+                self._scheduler.begin(job.reservation, job.work)
             batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
             self._batches[name] = batch
         for job in expired:
@@ -282,33 +279,42 @@ class Batcher(Generic[ReadingT]):
                 job.future.set_exception(Expired("the deadline passed in the queue"))
         return batch
 
+    def _pop_batch(self) -> list[Job[ReadingT]]:
+        """Remove and return the most urgent batch; requires the lock."""
+        limits = self._limits
+        items = limits.max_items
+        longest = self._scheduler.batch_work
+        if longest < limits.max_items * self._queues.head.work:
+            items = min(items, max(limits.fill, int(longest / self._queues.head.work)))
+        return self._queues.pop_batch(max(1, items), self._max_columns, limits.fill, limits.target_wait)
+
     def _read(self, batch: list[Job[ReadingT]], name: str) -> None:
         """Read a batch; if that fails, read its halves, down to the image that causes the failure."""
         if not batch:
             return
-        columns = sum(job.bucket for job in batch)
+        work = sum(job.work for job in batch)
         started = self._clock()
         with self._changed:
-            self._running[name] = (columns, started)
+            self._scheduler.running[name] = (work, started)
         try:
             readings = self._reader.read([job.pixels for job in batch], [job.decoding for job in batch])
             if len(readings) != len(batch):
                 raise RuntimeError(f"the reader returned {len(readings)} readings for {len(batch)} images")
         except Exception as error:
             self._mark_idle(name)
-            self._recover(batch, columns, error, name)
+            self._recover(batch, error, name)
             return
         duration = self._clock() - started
         self._mark_idle(name)
-        self._record(batch, columns, started, duration)
+        self._record(batch, work, started, duration)
         for job, reading in zip(batch, readings, strict=True):
             job.future.set_result(BatchedResult(reading, started - job.submitted, duration))
 
     def _mark_idle(self, name: str) -> None:
         with self._changed:
-            del self._running[name]
+            del self._scheduler.running[name]
 
-    def _recover(self, batch: list[Job[ReadingT]], columns: int, error: Exception, name: str) -> None:
+    def _recover(self, batch: list[Job[ReadingT]], error: Exception, name: str) -> None:
         """Read the halves of a failed batch, or fail its only job. Raises a fatal ``error``."""
         self._hooks.failed(len(batch))
         if self._is_fatal(error):
@@ -317,18 +323,17 @@ class Batcher(Generic[ReadingT]):
             batch[0].future.set_exception(error)
             return
         if self._is_out_of_memory(error):
-            self._max_columns = max(batch[0].bucket, columns // 2)
+            self._max_columns = max(batch[0].work, sum(job.work for job in batch) / 2)
         middle = len(batch) // 2
         self._read(batch[:middle], name)
         self._read(batch[middle:], name)
 
-    def _record(self, batch: list[Job[ReadingT]], columns: int, started: float, duration: float) -> None:
+    def _record(self, batch: list[Job[ReadingT]], work: float, started: float, duration: float) -> None:
         """Update the throughput and report the batch."""
         with self._changed:
-            self._read_columns = THROUGHPUT_EMA_DECAY * self._read_columns + columns
-            self._read_seconds = THROUGHPUT_EMA_DECAY * self._read_seconds + duration
+            self._scheduler.record(work, duration)
         waits = tuple(started - job.submitted for job in batch)
-        self._hooks.batch(BatchReport(len(batch), columns, waits, duration))
+        self._hooks.batch(BatchReport(len(batch), sum(job.bucket for job in batch), waits, duration))
 
     def _break(self, name: str) -> None:
         """Fail all queued jobs and those of this thread; other threads finish their batches."""

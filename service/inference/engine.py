@@ -15,13 +15,14 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from linewise.service.cpu import granted_cores
 from linewise.service.documents.image import ImageLimits, UprightImage
 from linewise.service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from linewise.service.inference.batcher import Batcher, Ticket
-from linewise.service.inference.cpu import granted_cores
 from linewise.service.inference.loading import LineReader, PageFinder
 from linewise.service.inference.queue import BatchLimits
 from linewise.service.inference.results import BatcherFailed, BatcherHooks, Closed, Expired, Overloaded, is_device_lost
+from linewise.service.inference.scheduler import Kind
 
 if TYPE_CHECKING:  # importing the model takes seconds; only the thread that loads it has to wait
     from linewise.model import Decoding, Reading
@@ -30,7 +31,8 @@ log = logging.getLogger("linewise.service")
 
 T = TypeVar("T")
 
-HIGH_WATER_RATIO = 0.9  # of the limit on items in flight; above it, a load balancer should choose another replica
+# Of the limit on items in flight and of the target wait; above it, a load balancer should choose another replica.
+HIGH_WATER_RATIO = 0.9
 DECODE_TIME_EMA_DECAY = 0.95
 
 
@@ -123,8 +125,9 @@ class Engine:
             return State.DRAINING
         if self._batcher is None:
             return State.STARTING
-        busy = self._batcher.in_flight >= HIGH_WATER_RATIO * self._batch_limits.max_in_flight
-        return State.BUSY if busy else State.READY
+        full = self._batcher.in_flight >= HIGH_WATER_RATIO * self._batch_limits.max_in_flight
+        slow = self._batcher.urgent_wait >= HIGH_WATER_RATIO * self._batch_limits.target_wait
+        return State.BUSY if full or slow else State.READY
 
     @property
     def alive(self) -> bool:
@@ -168,19 +171,24 @@ class Engine:
 
     # Work -------------------------------------------------------------------------------------------------------------
 
-    def check(self, deadline: float) -> None:
+    def check(self, deadline: float, client: str = "") -> None:
         """Raise what ``admit`` would raise now, to reject a request before its body is received."""
         with _service_errors():
-            self._ready_batcher().check(deadline)
+            self._ready_batcher().check(deadline, client)
 
-    def admit(self, items: int, size: int, deadline: float) -> Ticket[Reading]:
+    def admit(
+        self, items: int, size: int, deadline: float, *, client: str = "", weight: float = 1.0, kind: Kind = "line"
+    ) -> Ticket[Reading]:
         """Admit ``items`` images of ``size`` bytes in total, all or none; ``deadline`` is on ``time.monotonic``.
 
+        ``client``, ``weight`` and ``kind`` are as in ``Demand``. What is admitted is read, however many lines it has.
         Raises ``QueueFull``, ``NotReady``, ``Draining``.
         """
         decode_wait = self._images_decoding * self._decode_seconds / self._decode_threads
         with _service_errors():
-            return self._ready_batcher().admit(items, size, deadline, decode_wait)
+            return self._ready_batcher().admit(
+                items, size, deadline, decode_wait, client=client, weight=weight, kind=kind
+            )
 
     async def decoding(
         self, alternatives: int, charset: str | None, charset_exclude: str, lexicon: Sequence[str] | None

@@ -6,6 +6,7 @@ An image is read as one line, or as a page whose lines are batched together with
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from linewise.service.inference.results import BatchedResult
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReading, PageSteps, Reading
 
-# With more, one page would fill the queue of all requests.
+# More crops of one page are not in the queue at the same time.
 MAX_PAGE_LINES_IN_FLIGHT = 64
+
+# CPU time of reading a line with alternatives, a charset or a lexicon, as a multiple of that without: 1.3 to 1.8.
+BEAM_SEARCH_WEIGHT = 1.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class RecognitionOptions:
 
     ``turns`` are the clockwise rotations in degrees to try; pages use the first one. Mode ``auto`` reads an image with
     at most one detected line as a line. A line whose confidence is below ``min_confidence`` is withheld.
-    ``with_characters`` adds the characters of each line to the document.
+    ``with_characters`` adds the characters of each line to the document. A document of several pages may take
+    ``page_timeout`` seconds longer for each page after the first, until ``latest_deadline`` at most.
     """
 
     mode: Literal["line", "page", "auto"] = "line"
@@ -42,6 +47,13 @@ class RecognitionOptions:
     decoding: Decoding | None = None
     min_confidence: float = 0.0
     with_characters: bool = False
+    page_timeout: float = 0.0
+    latest_deadline: float = math.inf
+
+    @property
+    def weight(self) -> float:
+        """Work of reading a line, as a multiple of that with the default decoding."""
+        return 1.0 if self.decoding is None else BEAM_SEARCH_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ async def recognize(
     async with within(ticket.deadline):
         data = await engine.offload(read_bytes)
         count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
+        _announce_pages(ticket, count, options)
+    async with within(ticket.deadline):
         results: list[RecognitionResult] = []
         for number in range(count):  # sequentially: one page's pixels are in memory at a time
             image, decode_time = await engine.decode(partial(decode_page, data, number))
@@ -80,8 +94,9 @@ async def recognize(
                 return await _read_line(ticket, image, decode_time, options)
             detection_time = time.monotonic() - started
             reading, queue_time, read_time = await _read_page(
-                engine, ticket.deadline, finder.steps(upright, lines), options.decoding
+                engine, ticket, finder.steps(upright, lines), options.decoding
             )
+            ticket.finish_page()
             page = await engine.offload(partial(_page, image, reading, options))
             results.append(RecognitionResult(Document((page,)), decode_time, queue_time, detection_time + read_time))
     return RecognitionResult(
@@ -96,10 +111,8 @@ async def _read_line(
     ticket: Ticket[Reading], image: UprightImage, decode_time: float, options: RecognitionOptions
 ) -> RecognitionResult:
     """Read an image as one line at each turn, and keep the most confident reading."""
-    futures = [
-        asyncio.wrap_future(ticket.submit(rotated(image.pixels, turn), options.decoding)) for turn in options.turns
-    ]
-    results = zip(options.turns, await asyncio.gather(*futures), strict=True)
+    turned = [rotated(image.pixels, turn) for turn in options.turns]
+    results = zip(options.turns, await _read_together(ticket, turned, options.decoding), strict=True)
     turn, best = max(results, key=lambda item: (bool(item[1].reading.text), item[1].reading.confidence))
     page = page_from_line(
         image,
@@ -122,7 +135,7 @@ def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions
 
 
 async def _read_page(
-    engine: Engine, deadline: float, steps: PageSteps, decoding: Decoding | None
+    engine: Engine, ticket: Ticket[Reading], steps: PageSteps, decoding: Decoding | None
 ) -> tuple[PageReading, float, float]:
     """Read the lines of a page; return its reading and the seconds in the queue and in the model."""
     queue_time = inference_time = 0.0
@@ -130,7 +143,7 @@ async def _read_page(
     while isinstance(step, list):
         readings: list[Reading] = []
         for first in range(0, len(step), MAX_PAGE_LINES_IN_FLIGHT):
-            results = await _read_lines(engine, deadline, step[first : first + MAX_PAGE_LINES_IN_FLIGHT], decoding)
+            results = await _read_together(ticket, step[first : first + MAX_PAGE_LINES_IN_FLIGHT], decoding)
             readings += (result.reading for result in results)
             queue_time += max(result.queue_time for result in results)
             inference_time += max(result.inference_time for result in results)
@@ -138,11 +151,23 @@ async def _read_page(
     return step, queue_time, inference_time
 
 
-async def _read_lines(
-    engine: Engine, deadline: float, images: Sequence[Pixels], decoding: Decoding | None
+async def _read_together(
+    ticket: Ticket[Reading], images: Sequence[Pixels], decoding: Decoding | None
 ) -> list[BatchedResult[Reading]]:
-    with engine.admit(len(images), 0, deadline) as ticket:
-        return await asyncio.gather(*(asyncio.wrap_future(ticket.submit(image, decoding)) for image in images))
+    """Read images that make one result: when one of them fails, the others are not read any more."""
+    futures = [asyncio.wrap_future(ticket.submit(image, decoding)) for image in images]
+    try:
+        return await asyncio.gather(*futures)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def _announce_pages(ticket: Ticket[Reading], pages: int, options: RecognitionOptions) -> None:
+    """Account for the pages of a document, of which one is admitted with mode ``page``."""
+    deadline = min(ticket.deadline + (pages - 1) * options.page_timeout, options.latest_deadline)
+    ticket.add_pages(pages - (options.mode == "page"), deadline)
 
 
 def _advance(steps: PageSteps, readings: list[Reading]) -> list[Pixels] | PageReading:

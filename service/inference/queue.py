@@ -1,15 +1,16 @@
-"""Jobs and their queues: one queue per width bucket, ordered by deadline.
+"""Jobs and their queues: one queue per width bucket, ordered by the time when they are due.
 
-Times are in seconds of the batcher's clock. The cost of an image is its *columns*: the width of its bucket in pixels at
-the model's height.
+Times are in seconds of the batcher's clock. The size of an image is its *columns*: the width of its bucket in pixels at
+the model's height. Its work is the columns times the cost of its decoding.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ class BatchLimits:
     two threads with a batch each have more throughput than one batch on two threads. A batch of fewer than ``fill``
     images takes images from the nearest other buckets as well; 1 disables that. ``linger`` is how many seconds an idle
     device waits for a batch to fill up. A batch that takes longer than ``hang_timeout`` seconds counts as stuck.
+
+    ``target_wait`` is how many seconds of work may wait ahead of a request, in addition to as many as its own takes. A
+    timeout below ``urgent_timeout`` seconds makes a request no more urgent than that timeout.
     """
 
     threads: int = 1
@@ -37,25 +41,30 @@ class BatchLimits:
     max_bytes: int = 256 * 2**20
     linger: float = 0.0
     hang_timeout: float = 60.0
+    target_wait: float = math.inf
+    urgent_timeout: float = 0.0
 
 
 @dataclass(eq=False)
 class Job(Generic[ReadingT]):
-    """One queued image; jobs with an earlier deadline are read first."""
+    """One queued image; jobs that are due earlier are read first, and after their deadline they are not read."""
 
     pixels: Pixels
     decoding: object
     bucket: int
+    work: float
+    due: float
     deadline: float
     number: int
     submitted: float
+    reservation: Any
     queued: bool = True
     future: Future[BatchedResult[ReadingT]] = field(default_factory=Future)
 
     @property
     def urgency(self) -> tuple[float, int]:
-        """Sort key: the deadline, then the order of arrival."""
-        return self.deadline, self.number
+        """Sort key: when the job is due, then the order of arrival."""
+        return self.due, self.number
 
 
 class Queues(Generic[ReadingT]):
@@ -68,6 +77,11 @@ class Queues(Generic[ReadingT]):
 
     def __bool__(self) -> bool:
         return bool(self._by_bucket)
+
+    @property
+    def head(self) -> Job[ReadingT]:
+        """The most urgent job; there must be one."""
+        return min((queue[0] for queue in self._by_bucket.values()), key=lambda job: job.urgency)
 
     def add(self, job: Job[ReadingT]) -> None:
         """Insert a job into its bucket's queue."""
@@ -87,12 +101,12 @@ class Queues(Generic[ReadingT]):
         self.items -= len(jobs)
         self.columns -= bucket * len(jobs)
 
-    def withdraw(self, bucket: int, number: int) -> bool:
-        """Remove the job with this number; return whether it was queued."""
-        jobs = [job for job in self._by_bucket.get(bucket, ()) if job.number == number]
-        if jobs:
-            self.remove(bucket, jobs)
-        return bool(jobs)
+    def withdraw(self, bucket: int, number: int) -> Job[ReadingT] | None:
+        """Remove and return the job with this number; None if it is not queued."""
+        job = next((job for job in self._by_bucket.get(bucket, ()) if job.number == number), None)
+        if job is not None:
+            self.remove(bucket, [job])
+        return job
 
     def pop_expired(self, now: float) -> list[Job[ReadingT]]:
         """Remove and return all jobs whose deadline has passed."""
@@ -101,21 +115,21 @@ class Queues(Generic[ReadingT]):
             self.remove(job.bucket, [job])
         return expired
 
-    def pop_batch(self, items: int, columns: int, fill: int = 1) -> list[Job[ReadingT]]:
+    def pop_batch(self, items: int, work: float, fill: int = 1, within: float = math.inf) -> list[Job[ReadingT]]:
         """Remove and return a batch of the bucket that holds the most urgent job.
 
-        The batch has at least one job, and otherwise at most ``items`` jobs and ``columns`` columns. If it has fewer
-        than ``fill`` jobs, the most urgent ones of other buckets are added, nearest bucket first.
+        The batch has at least one job, and otherwise at most ``items`` jobs of ``work`` together, none due more than
+        ``within`` seconds after the first one. If it has fewer than ``fill`` jobs, the most urgent ones of other
+        buckets are added, nearest bucket first.
         """
-        first = min(self._by_bucket, key=lambda bucket: self._by_bucket[bucket][0].urgency)
-        batch = self._pop(first, max(1, min(items, columns // first)))
-        columns_left = columns - first * len(batch)
+        head = self.head
+        first, last_due = head.bucket, head.due + within
+        batch = self._pop(first, items, work, last_due, at_least=1)
         for bucket in sorted(self._by_bucket, key=lambda other: abs(other - first)):
             if len(batch) >= min(fill, items):
                 break
-            jobs = self._pop(bucket, max(0, min(min(fill, items) - len(batch), columns_left // bucket)))
-            batch += jobs
-            columns_left -= bucket * len(jobs)
+            left = work - sum(job.work for job in batch)
+            batch += self._pop(bucket, min(fill, items) - len(batch), left, last_due)
         return batch
 
     def pop_all(self) -> list[Job[ReadingT]]:
@@ -125,9 +139,14 @@ class Queues(Generic[ReadingT]):
             self.remove(job.bucket, [job])
         return jobs
 
-    def _pop(self, bucket: int, count: int) -> list[Job[ReadingT]]:
-        """Remove and return the ``count`` most urgent jobs of a bucket."""
-        jobs = self._by_bucket[bucket][:count]
+    def _pop(self, bucket: int, items: int, work: float, last_due: float, at_least: int = 0) -> list[Job[ReadingT]]:
+        """Remove and return the most urgent jobs of a bucket, within the limits but for the first ``at_least``."""
+        jobs: list[Job[ReadingT]] = []
+        for job in self._by_bucket[bucket][:items]:
+            work -= job.work
+            if len(jobs) >= at_least and (work < 0 or job.due > last_due):
+                break
+            jobs.append(job)
         if jobs:
             self.remove(bucket, jobs)
         return jobs

@@ -15,6 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from linewise.service.errors import RateLimited, TooManyFiles, Unauthorized
@@ -138,7 +139,7 @@ async def identify(request: Request, bearer: _Bearer, header: _Header) -> None:
     key = bearer.credentials if bearer is not None else header
     address = request.client.host if request.client else "unknown"
     if not keys.required:
-        request.state.client = f"address:{address}"
+        request.state.client = _address_id(request.scope)
         return
     if key:
         wrong_keys: WrongKeyLimiter = request.app.state.wrong_keys
@@ -146,7 +147,7 @@ async def identify(request: Request, bearer: _Bearer, header: _Header) -> None:
         accepted = keys.accepts(key)
         wrong_keys.record(address, key, accepted)
         if accepted:
-            request.state.client = f"key:{_digest(key).hex()}"
+            request.state.client = _key_id(key)
             return
     raise Unauthorized("Send a valid API key as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.")
 
@@ -170,6 +171,16 @@ async def identify_and_check(request: Request, bearer: _Bearer, header: _Header)
     limiter.check(request.state.client)
 
 
+def claimed_client(scope: Scope, keys: KeyRing) -> str:
+    """Return the client id that ``identify`` sets if the key of the request is valid."""
+    if not keys.required:
+        return _address_id(scope)
+    headers = Headers(scope=scope)
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return _key_id(key)
+
+
 def charge(request: Request, images: int) -> None:
     """Count images of the identified client. Raises ``RateLimited``, ``TooManyFiles``."""
     limiter: RateLimiter = request.app.state.rate
@@ -180,6 +191,15 @@ def charge_pages(scope: Scope, pages: int) -> None:
     """Count the pages of a document that was charged as one image, once it is read."""
     limiter: RateLimiter = scope["app"].state.rate
     limiter.charge_afterwards(scope["state"]["client"], pages - 1)
+
+
+def _address_id(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"address:{client[0] if client else 'unknown'}"
+
+
+def _key_id(key: str) -> str:
+    return f"key:{_digest(key).hex()}"
 
 
 def _digest(key: str) -> bytes:

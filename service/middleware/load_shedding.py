@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from linewise.service.errors import QueueFull, ServiceError, problem_response
+from linewise.service.middleware.auth import KeyRing, claimed_client
 
 
 class LoadSheddingMiddleware:
@@ -17,14 +18,22 @@ class LoadSheddingMiddleware:
 
     Under heavy overload, parsing rejected requests would take the time that admitted requests need. ``timeouts`` maps
     each path with recognition work to its default timeout, in seconds; ``max_timeout`` caps ``X-Request-Timeout``.
-    ``check`` takes a deadline on the ``time.monotonic`` clock and raises ``QueueFull`` if it cannot be met.
+    ``check`` takes a deadline on the ``time.monotonic`` clock and a client, which is the one that the request claims to
+    come from. It raises ``QueueFull`` if that client's next request would wait for too long.
     """
 
     def __init__(
-        self, app: ASGIApp, *, check: Callable[[float], None], timeouts: Mapping[str, float], max_timeout: float
+        self,
+        app: ASGIApp,
+        *,
+        check: Callable[[float, str], None],
+        keys: KeyRing,
+        timeouts: Mapping[str, float],
+        max_timeout: float,
     ) -> None:
         self.app = app
         self.check = check
+        self.keys = keys
         self.timeouts = timeouts
         self.max_timeout = max_timeout
 
@@ -33,7 +42,8 @@ class LoadSheddingMiddleware:
         timeout = self.timeouts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if timeout is not None:
             try:
-                self.check(time.monotonic() + min(_requested_timeout(scope) or timeout, self.max_timeout))
+                deadline = time.monotonic() + min(_requested_timeout(scope) or timeout, self.max_timeout)
+                self.check(deadline, claimed_client(scope, self.keys))
             except QueueFull as error:
                 scope["state"]["route"] = scope["path"]  # the router, which would set it, does not run
                 await problem_response(error, scope)(scope, receive, send)

@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw
 from linewise.service.bulk.sources import image_files
 from linewise.service.cli.load_test import closed_loop
 from linewise.service.client import Client, ServiceFailure
-from linewise.service.inference.cpu import granted_cores
+from linewise.service.cpu import granted_cores
 from tests.campaigns.harness import service
 from tests.service.deploy.test_ray_serving import descendants
 

@@ -23,12 +23,12 @@ SERVICE = [file for file in ALL if "cli" not in file.relative_to(FOLDER).parts]
 ALLOWED = {
     "documents": {"errors"},
     "formats": {"documents", "errors"},
-    "inference": {"documents", "errors"},
+    "inference": {"cpu", "documents", "errors"},
     "middleware": {"errors", "metrics"},
     "api": {"documents", "errors", "formats", "inference", "metrics", "middleware", "settings"},
     "bulk": {"documents", "errors", "formats", "inference", "settings"},
     "cli": {
-        "app", "bulk", "documents", "errors", "formats", "inference", "integrations", "ray_serving", "server",
+        "app", "bulk", "cpu", "documents", "errors", "formats", "inference", "integrations", "ray_serving", "server",
         "settings",
     },
     "client": set(),
@@ -92,7 +92,7 @@ def test_the_client_stands_alone() -> None:
 
 
 def test_the_batcher_knows_no_http_and_none_of_its_users() -> None:
-    names = ("batcher", "queue", "results")
+    names = ("batcher", "queue", "results", "scheduler")
     used = {module for name in names for module, _ in imports(FOLDER / "inference" / f"{name}.py")}
     used -= {f"linewise.service.inference.{name}" for name in names}
     assert not {module.split(".")[0] for module in used} & {"linewise", "fastapi", "starlette", "uvicorn", "asyncio"}

@@ -57,7 +57,7 @@ def test_who_cannot_be_answered_in_time_is_refused_with_the_expected_wait(
     measure_throughput(batcher, reader, columns_per_second=64)
     occupy(batcher, reader)
     for value in range(9):
-        submit(batcher, value)
+        submit(batcher, value, deadline=clock.now + 11)
     # the one being read should have been done by now, and nine of a second each are waiting
     clock.now += 4
     assert batcher.expected_wait == pytest.approx(9.0)
@@ -158,7 +158,7 @@ def test_many_threads_get_their_own_answers_and_the_account_returns_to_zero(make
     batcher.close()
     assert batcher.join(20)
     assert wrong == []
-    assert (batcher.in_flight, batcher.queued, batcher._queues.columns, batcher._bytes) == (0, 0, 0, 0)
+    assert (batcher.in_flight, batcher.queued, batcher._queues.columns, batcher._scheduler.size) == (0, 0, 0, 0)
 
 
 def test_nobody_waits_while_a_thread_is_idle(make: Make, reader: GatedReader) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from linewise.service.inference.cpu import granted_cores
+from linewise.service.cpu import granted_cores
 
 
 @pytest.fixture
