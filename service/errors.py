@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Scope
+if TYPE_CHECKING:  # a worker that decodes one image raises these exceptions and needs no web framework
+    from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.types import Scope
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -212,11 +211,20 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
 
 def install_handlers(app: FastAPI) -> None:
     """Register the exception handlers of the application."""
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+
     for kind in (ServiceError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _handle)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import Response
+
     scope = request.scope
     if isinstance(error, ServiceError):
         return problem_response(error, scope)
@@ -233,6 +241,8 @@ async def _handle(request: Request, error: Exception) -> Response:
 def _answer(
     scope: Scope, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    from starlette.responses import JSONResponse
+
     note_problem(scope, code)
     document = _document(status, code, detail, request_id_of(scope))
     return JSONResponse(document, status, headers, media_type=PROBLEM_JSON)

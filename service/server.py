@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from linewise.service.inference.engine import Engine
 from linewise.service.logs import log_config
 from linewise.service.middleware.http_limits import LimitedHttpProtocol
 from linewise.service.settings import Settings
+
+log = logging.getLogger("linewise.service")
 
 EXIT_MODEL_FAILED = 1
 EXIT_NOT_STARTED = 3  # the code of uvicorn itself
@@ -35,7 +38,12 @@ def run(app: FastAPI, settings: Settings) -> int:
         server.run()
     if not server.started:
         return EXIT_NOT_STARTED
-    return EXIT_MODEL_FAILED if server.model_failed else 0
+    code = EXIT_MODEL_FAILED if server.model_failed else 0
+    if engine.decoders_running:  # Python would wait for these threads to end, perhaps for ever
+        log.error("exit without %d stuck decoders", engine.decoders_running)
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

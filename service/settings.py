@@ -120,7 +120,9 @@ class Settings(BaseSettings):
         description="Time an idle device waits for more images, in seconds; try 0.002 on a GPU, keep 0 on a CPU.",
     )
     hang_timeout: float = Field(
-        default=60.0, gt=0, description="Time in one batch after which the liveness probe fails, in seconds."
+        default=60.0,
+        gt=0,
+        description="Time in one batch, or of decoding one image, after which the liveness probe fails, in seconds.",
     )
     drain_delay: float = Field(
         default=0.0,

@@ -17,6 +17,7 @@ from linewise.service.api.cancellation import cancel_on_disconnect
 from linewise.service.api.options import Detail, Options, QueryOptions, merge, without_null
 from linewise.service.api.schemas import BatchResponse, Health, ModelCard, ModelList, RecognizeResponse
 from linewise.service.api.uploads import ParsedRequest, parse_batch, parse_single
+from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.errors import request_id_of
 from linewise.service.formats import formats, searchable_pdf
 from linewise.service.formats.formats import Format
@@ -163,10 +164,11 @@ async def _render(
     Raises ``DeadlineExceeded``, and ``ImageError`` for a page that cannot be decoded again.
     """
     async with within(deadline):
-        steps = formats.render(output_format, result.document, read_bytes, engine.image_limits)
-        content: bytes | None = None
-        while content is None:
-            content = await engine.offload(partial(next, steps))
+        with Stop() as stop:
+            steps = formats.render(output_format, result.document, read_bytes, engine.image_limits, stop)
+            content: bytes | None = None
+            while content is None:
+                content = await engine.offload_slow(partial(next, steps), WALL_LIMIT_S)
         return content
 
 

@@ -1,4 +1,4 @@
-"""Limits on the work of decoding one image, checked before any pixel is decoded.
+"""Limits on the work of decoding one image, and an estimate of it, before any pixel is decoded.
 
 The number of pixels bounds the work for PNG, WebP and uncompressed files. The other formats have constructs that
 multiply it: scans of a JPEG, tiles of a TIFF that are larger than its image, runs of a BMP, which Pillow decodes in
@@ -7,6 +7,7 @@ Python.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -23,6 +24,11 @@ MAX_SCAN_LIMIT = 256
 
 MAX_RLE_BMP_PIXELS = 10_000_000  # about a second in Pillow's decoder, which holds the interpreter's lock
 
+# Upper bounds of the measured CPU time (AMD EPYC, Zen 3) for photographs and for noise in every format.
+_PIXEL_NS, _BYTE_NS = 40, 20
+_JPEG_PIXEL_NS, _JPEG_SCAN_NS = 10, 1.5
+_RLE_PIXEL_NS = 100
+
 _SOS = b"\xff\xda"
 _EOI, _SOI = 0xD9, 0xD8
 
@@ -36,14 +42,36 @@ os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", str(MIN_SCAN_LIMIT
 _TILE_WIDTH_TAG, _TILE_LENGTH_TAG = 322, 323
 
 
-def check_decode_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Raise ``ImageTooLarge`` if decoding ``image``, which was opened from ``data``, costs more than its pixels."""
+class CostlyImage(Exception):
+    """Decoding takes longer than the caller allows."""
+
+
+def check_decode_cost(image: Image.Image, data: bytes, max_pixels: int, max_seconds: float) -> None:
+    """Raise ``ImageTooLarge`` if decoding ``image``, which was opened from ``data``, costs more than its pixels.
+
+    Raises ``CostlyImage`` if it takes more than ``max_seconds`` of CPU time by the estimate.
+    """
     if image.format in ("JPEG", "MPO"):
         _check_scans(image, data)
     elif image.format == "TIFF":
         _check_tiles(image, max_pixels)
     elif image.format == "BMP":
         _check_runs(image)
+    if max_seconds < math.inf and estimate_seconds(image, data) > max_seconds:
+        raise CostlyImage
+
+
+def estimate_seconds(image: Image.Image, data: bytes) -> float:
+    """Estimate the CPU time of decoding an opened image in full size, in seconds; most images take less."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO"):
+        scans = count_scans(data) if "progression" in image.info else 0
+        nanoseconds = (_JPEG_PIXEL_NS + _JPEG_SCAN_NS * scans) * pixels
+    elif "bmp_rle" in _codecs(image):
+        nanoseconds = _RLE_PIXEL_NS * pixels
+    else:
+        nanoseconds = _PIXEL_NS * pixels
+    return (nanoseconds + _BYTE_NS * len(data)) / 1e9
 
 
 def scan_limit(pixels: int) -> int:
@@ -85,9 +113,12 @@ def _check_tiles(image: Image.Image, max_pixels: int) -> None:
 
 def _check_runs(image: Image.Image) -> None:
     width, height = image.size
-    codecs = [tile.codec_name for tile in image.tile] if isinstance(image, ImageFile) else []
-    if width * height > MAX_RLE_BMP_PIXELS and "bmp_rle" in codecs:
+    if width * height > MAX_RLE_BMP_PIXELS and "bmp_rle" in _codecs(image):
         raise ImageTooLarge(
             f"The run-length encoded BMP has {width} x {height} pixels; the limit is {MAX_RLE_BMP_PIXELS} in all."
             " Save it as a PNG."
         )
+
+
+def _codecs(image: Image.Image) -> list[str]:
+    return [tile.codec_name for tile in image.tile] if isinstance(image, ImageFile) else []

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from linewise.service.documents.conversion import Pixels, to_pixels, upright
-from linewise.service.documents.decode_cost import check_decode_cost
+from linewise.service.documents.decode_cost import CostlyImage, check_decode_cost
 from linewise.service.documents.tiff import page_directories
 from linewise.service.errors import (
     Animated,
@@ -87,11 +87,18 @@ class UprightImage:
     scale: float
 
 
-def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, frame: int | None = None) -> UprightImage:
+def decode(
+    data: bytes,
+    limits: ImageLimits,
+    side: int = LINE_IMAGE_SIDE_PX,
+    frame: int | None = None,
+    max_seconds: float = math.inf,
+) -> UprightImage:
     """Decode an untrusted image file; an image whose shorter side is at least twice ``side`` pixels is reduced.
 
     ``frame`` selects a page of a TIFF, from 0; without it, several frames or pages are an error. Raises a subclass of
-    ``ImageError`` for anything but one readable image, and ``EmptyFile`` for no bytes.
+    ``ImageError`` for anything but one readable image, ``EmptyFile`` for no bytes, and ``CostlyImage`` for an image
+    that would take more than about ``max_seconds`` of CPU time.
     """
     if not data:
         raise EmptyFile("The image has no bytes.")
@@ -106,10 +113,12 @@ def decode(data: bytes, limits: ImageLimits, side: int = LINE_IMAGE_SIDE_PX, fra
             _check_size(image.size, limits)
             if image.format != "TIFF":
                 _check_frames(image)
-            check_decode_cost(image, data, limits.max_pixels)
+            check_decode_cost(image, data, limits.max_pixels, max_seconds)
             return _decode_open(image, side)
-    except ImageError:
+    except (ImageError, CostlyImage):
         raise
+    except MemoryError:
+        raise ImageTooLarge("Decoding the image takes too much memory.") from None
     except UnidentifiedImageError:
         raise Undecodable("The header of the image is corrupt.") from None
     except Exception as error:  # on malformed bytes, Pillow's plugins raise almost any type

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from linewise.service.documents.image import ImageLimits
 from linewise.service.documents.layout import Document
+from linewise.service.documents.workers.process import Stop
 from linewise.service.formats.alto import write_alto
 from linewise.service.formats.hocr import write_hocr
 from linewise.service.formats.searchable_pdf import SearchablePdf
@@ -24,15 +25,19 @@ class Format(StrEnum):
 
 
 def render(
-    output_format: Format, document: Document, read_bytes: Callable[[], bytes], limits: ImageLimits
+    output_format: Format,
+    document: Document,
+    read_bytes: Callable[[], bytes],
+    limits: ImageLimits,
+    stop: Stop | None = None,
 ) -> Iterator[bytes | None]:
     """Write a document with characters in any format but JSON; yield None after each PDF page, then the file.
 
-    ``read_bytes`` returns the bytes of the file that was recognised; a PDF shows its pages. Raises what
-    ``SearchablePdf`` does.
+    ``read_bytes`` returns the bytes of the file that was recognised; a PDF shows its pages. ``stop``
+    is that of ``SearchablePdf``. Raises what ``SearchablePdf`` does.
     """
     if output_format is Format.PDF:
-        pdf = SearchablePdf(read_bytes(), document, limits)
+        pdf = SearchablePdf(read_bytes(), document, limits, stop)
         for number in range(len(document.pages)):
             pdf.add_page(number)
             yield None

@@ -18,6 +18,7 @@ from PIL import Image
 from linewise.service.documents.image import ImageLimits, is_plain_jpeg, rotated
 from linewise.service.documents.layout import DESCENDER_RATIO, Document, Line
 from linewise.service.documents.multipage import POINTS_PER_INCH, RENDER_DPI, decode_page
+from linewise.service.documents.workers.process import Stop
 from linewise.service.errors import NotAcceptable
 
 FONT_FAMILY = "unseen"
@@ -35,13 +36,16 @@ def check_installed() -> None:
 class SearchablePdf:
     """A PDF that is written page by page; a page has the size of its image at 200 dpi."""
 
-    def __init__(self, data: bytes, document: Document, limits: ImageLimits) -> None:
-        """Begin the PDF of ``document``, which was recognised in the file ``data``. Raises ``NotAcceptable``."""
+    def __init__(self, data: bytes, document: Document, limits: ImageLimits, stop: Stop | None = None) -> None:
+        """Begin the PDF of ``document``, which was recognised in the file ``data``.
+
+        ``stop`` is that of ``multipage.decode_page``. Raises ``NotAcceptable``.
+        """
         check_installed()
         from fpdf import FPDF, TextMode
         from fpdf.fonts import TTFFont
 
-        self._data, self._pages, self._limits = data, document.pages, limits
+        self._data, self._pages, self._limits, self._stop = data, document.pages, limits, stop
         self._pdf = FPDF(unit="pt")
         self._pdf.set_creator("linewise")
         self._pdf.set_creation_date(datetime.fromtimestamp(0, UTC))  # reproducible output
@@ -68,7 +72,7 @@ class SearchablePdf:
         page = self._pages[number]
         if page.orientation_applied == 0 and is_plain_jpeg(self._data):
             return self._data
-        decoded = decode_page(self._data, number, self._limits)
+        decoded = decode_page(self._data, number, self._limits, self._stop)
         image = Image.fromarray(rotated(decoded.pixels, page.orientation_applied - decoded.orientation_applied))
         jpeg = io.BytesIO()
         image.save(jpeg, "JPEG", quality=JPEG_QUALITY)

@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -16,7 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from linewise.service.cpu import granted_cores
+from linewise.service.documents.decode_cost import CostlyImage
 from linewise.service.documents.image import ImageLimits, UprightImage
+from linewise.service.documents.multipage import OpenImage
+from linewise.service.documents.workers.pool import WatchedPool
+from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from linewise.service.inference.batcher import Batcher, Ticket
 from linewise.service.inference.loading import LineReader, PageFinder
@@ -34,6 +37,7 @@ T = TypeVar("T")
 # Of the limit on items in flight and of the target wait; above it, a load balancer should choose another replica.
 HIGH_WATER_RATIO = 0.9
 DECODE_TIME_EMA_DECAY = 0.95
+STALL_S = 5.0  # of all quick threads, after which the service is not ready: a quick call takes milliseconds
 
 
 class State(Enum):
@@ -69,7 +73,9 @@ class Engine:
         self._pages: PageFinder | None = None
         self._batcher: Batcher[Reading] | None = None
         self._decode_threads = max(1, granted_cores() - 1)
-        self._decode_pool = ThreadPoolExecutor(self._decode_threads, thread_name_prefix="decode")
+        # Single lines do not wait behind pages and costly images.
+        self._quick_pool = WatchedPool(self._decode_threads, "decode")
+        self._slow_pool = WatchedPool(self._decode_threads, "decode-slow")
         self._images_decoding = 0
         self._decode_seconds = 0.0
         self._failed = False
@@ -114,7 +120,8 @@ class Engine:
         self.drain()
         if self._batcher is not None and not await asyncio.to_thread(self._batcher.join, timeout):
             log.error("the model threads did not end within %g seconds", timeout)
-        self._decode_pool.shutdown(wait=False, cancel_futures=True)
+        self._quick_pool.shutdown()
+        self._slow_pool.shutdown()
 
     @property
     def state(self) -> State:
@@ -127,12 +134,29 @@ class Engine:
             return State.STARTING
         full = self._batcher.in_flight >= HIGH_WATER_RATIO * self._batch_limits.max_in_flight
         slow = self._batcher.urgent_wait >= HIGH_WATER_RATIO * self._batch_limits.target_wait
-        return State.BUSY if full or slow else State.READY
+        stalled = self._quick_pool.stalled(STALL_S)
+        return State.BUSY if full or slow or stalled else State.READY
 
     @property
     def alive(self) -> bool:
-        """False if only a new process helps: the model has failed, or a model thread has ended or is stuck."""
-        return not self._failed and (self._batcher is None or self._draining or self._batcher.alive)
+        """False if only a new process helps: the model has failed, or a thread of the model has ended or is stuck.
+
+        A stuck thread that decodes images or detects lines counts, too.
+        """
+        if self._failed or self.decoders_stuck:
+            return False
+        return self._batcher is None or self._draining or self._batcher.alive
+
+    @property
+    def decoders_stuck(self) -> bool:
+        """Whether a call that decodes an image or detects lines exceeds the hang timeout."""
+        lateness = max(self._quick_pool.lateness, self._slow_pool.lateness)
+        return lateness > self._batch_limits.hang_timeout
+
+    @property
+    def decoders_running(self) -> int:
+        """Number of threads that decode images, detect lines or write PDFs."""
+        return self._quick_pool.running + self._slow_pool.running
 
     @property
     def draining(self) -> bool:
@@ -200,20 +224,30 @@ class Engine:
             raise InvalidOption(f"{error}.") from None
 
     async def offload(self, work: Callable[[], T]) -> T:
-        """Run ``work``, which takes milliseconds, in the decoding pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._decode_pool, work)
+        """Run ``work``, which takes milliseconds, in a thread."""
+        return await self._quick_pool.run(work)
 
-    async def decode(self, open_image: Callable[[ImageLimits], UprightImage]) -> tuple[UprightImage, float]:
-        """Call ``open_image`` with the limits in the decoding pool; return the image and the seconds it took."""
+    async def offload_slow(self, work: Callable[[], T], allowance: float = 0.0) -> T:
+        """Run ``work``, which takes longer, in a thread of another pool.
 
-        def work() -> tuple[UprightImage, float]:
+        It is stuck when it takes ``allowance`` seconds more than the hang timeout.
+        """
+        return await self._slow_pool.run(work, allowance)
+
+    async def decode(self, open_image: OpenImage) -> tuple[UprightImage, float]:
+        """Open an image within the limits: quickly, or if it is costly, aside; return it and the seconds it took."""
+
+        def work(stop: Stop | None) -> tuple[UprightImage, float]:
             started = time.perf_counter()
-            image = open_image(self._image_limits)
+            image = open_image(self._image_limits, stop)
             return image, time.perf_counter() - started
 
         self._images_decoding += 1
         try:
-            image, seconds = await self.offload(work)
+            image, seconds = await self.offload(partial(work, None))
+        except CostlyImage:
+            with Stop() as stop:
+                return await self.offload_slow(partial(work, stop), WALL_LIMIT_S)
         finally:
             self._images_decoding -= 1
         past = self._decode_seconds or seconds

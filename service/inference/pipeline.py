@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from linewise.service.documents.assembly import page_from_line, page_from_lines
 from linewise.service.documents.conversion import Pixels
-from linewise.service.documents.image import UprightImage, decode, rotated
+from linewise.service.documents.image import UprightImage, rotated
 from linewise.service.documents.layout import Document, Page
-from linewise.service.documents.multipage import decode_page, page_count
+from linewise.service.documents.multipage import open_line, open_page, page_count
+from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine, within
 from linewise.service.inference.results import BatchedResult
@@ -76,20 +77,22 @@ async def recognize(
     """
     if options.mode == "line":
         async with within(ticket.deadline):
-            image, decode_time = await engine.decode(lambda limits: decode(read_bytes(), limits))
+            image, decode_time = await engine.decode(partial(open_line, read_bytes))
             return await _read_line(ticket, image, decode_time, options)
     finder = engine.pages
     async with within(ticket.deadline):
         data = await engine.offload(read_bytes)
-        count = await engine.offload(partial(page_count, data, engine.image_limits.max_pages))
+        with Stop() as stop:
+            counting = partial(page_count, data, engine.image_limits.max_pages, stop)
+            count = await engine.offload_slow(counting, WALL_LIMIT_S)
         _announce_pages(ticket, count, options)
     async with within(ticket.deadline):
         results: list[RecognitionResult] = []
         for number in range(count):  # sequentially: one page's pixels are in memory at a time
-            image, decode_time = await engine.decode(partial(decode_page, data, number))
+            image, decode_time = await engine.decode(partial(open_page, data, number))
             upright = rotated(image.pixels, options.turns[0])
             started = time.monotonic()
-            lines = await engine.offload(partial(finder.find, upright))
+            lines = await engine.offload_slow(partial(finder.find, upright))
             if options.mode == "auto" and count == 1 and len(lines) < 2:
                 return await _read_line(ticket, image, decode_time, options)
             detection_time = time.monotonic() - started
@@ -97,7 +100,7 @@ async def recognize(
                 engine, ticket, finder.steps(upright, lines), options.decoding
             )
             ticket.finish_page()
-            page = await engine.offload(partial(_page, image, reading, options))
+            page = await engine.offload_slow(partial(_page, image, reading, options))
             results.append(RecognitionResult(Document((page,)), decode_time, queue_time, detection_time + read_time))
     return RecognitionResult(
         Document(tuple(page for result in results for page in result.document.pages)),
@@ -139,7 +142,7 @@ async def _read_page(
 ) -> tuple[PageReading, float, float]:
     """Read the lines of a page; return its reading and the seconds in the queue and in the model."""
     queue_time = inference_time = 0.0
-    step: list[Pixels] | PageReading = await engine.offload(partial(next, steps))
+    step: list[Pixels] | PageReading = await engine.offload_slow(partial(next, steps))
     while isinstance(step, list):
         readings: list[Reading] = []
         for first in range(0, len(step), MAX_PAGE_LINES_IN_FLIGHT):
@@ -147,7 +150,7 @@ async def _read_page(
             readings += (result.reading for result in results)
             queue_time += max(result.queue_time for result in results)
             inference_time += max(result.inference_time for result in results)
-        step = await engine.offload(partial(_advance, steps, readings))
+        step = await engine.offload_slow(partial(_advance, steps, readings))
     return step, queue_time, inference_time
 
 

@@ -208,9 +208,7 @@ class _Worker:
 
     def decoding(self, *options: Any) -> bytes | None:
         decoding = self._reader.decoding(*options)
-        return (
-            None if decoding is None else pickle.dumps(decoding)
-        )  # the service does not unpickle it
+        return None if decoding is None else pickle.dumps(decoding)  # the service does not unpickle it
 
     def read(self, images: list[Pixels], decodings: list[bytes | None] | None) -> list[Reading]:
         if decodings is None:

@@ -182,3 +182,22 @@ def test_the_log_is_json_line_by_line(start: Callable[..., Service]) -> None:
     _, errors = service.process.communicate(timeout=30)
     lines = [json.loads(line) for line in errors.splitlines()]
     assert any(line.get("route") == "/recognize" and line["status"] == 200 for line in lines)
+
+
+STUCK_DECODER = """
+import time
+from linewise.service.documents import multipage
+multipage.decode = lambda *args, **options: time.sleep(600)
+"""
+
+
+def test_sigterm_ends_the_process_although_a_decoder_is_stuck(
+    start: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PROGRAM", STUCK_DECODER + PROGRAM)
+    service = start(request_timeout="0.5", drain_timeout="2")
+    assert service.post(bitmap()).json()["code"] == "deadline_exceeded"
+    service.process.send_signal(signal.SIGTERM)
+    _, errors = service.process.communicate(timeout=30)
+    assert service.process.returncode == 0
+    assert "exit without 1 stuck decoders" in errors
