@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from linewise.service.api import openapi, routes
+from linewise.service.api.kserve import routes as kserve
 from linewise.service.cpu import share_cores
 from linewise.service.errors import install_handlers
 from linewise.service.inference.engine import Engine
@@ -25,7 +26,7 @@ from linewise.service.middleware.server_errors import ServerErrorMiddleware
 from linewise.service.settings import Settings
 from linewise.service.web.page import page
 
-_RECOGNIZE_PATHS = ("/recognize", "/v1/recognize")
+_RECOGNIZE_PATHS = ("/recognize", "/v1/recognize", *kserve.INFER_PATHS)
 _BATCH_PATHS = ("/recognize/batch", "/v1/recognize/batch")
 
 
@@ -61,6 +62,7 @@ def create_app(
     _add_middleware(app, settings, metrics)
     app.include_router(routes.recognition)
     app.include_router(routes.recognition, prefix="/v1", include_in_schema=False)
+    app.include_router(kserve.router)
     app.include_router(routes.service)
     app.include_router(page)
     return app

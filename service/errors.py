@@ -1,7 +1,8 @@
 """Exceptions with an HTTP status and code, and their RFC 9457 problem documents.
 
 All exceptions that leave a route pass through the handlers of this module. The details come from here or from the
-``ServiceError`` that was raised; messages of other exceptions never reach a client.
+``ServiceError`` that was raised; messages of other exceptions never reach a client. The routes of the Open Inference
+Protocol answer with its error object instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # a worker that decodes one image raises these exceptions and
     from starlette.types import Scope
 
 PROBLEM_JSON = "application/problem+json"
+INFERENCE_PATH = "/v2/models/"  # beginning of the routes of the Open Inference Protocol
 
 
 class ServiceError(Exception):
@@ -183,6 +185,9 @@ _STARLETTE_CODES = {
 }
 
 
+_NO_SUCH_MODEL = "No such model, version or route; GET /v2/models/linewise describes the model."
+
+
 def request_id_of(scope: Scope) -> str:
     """Return the request id; empty outside a request."""
     state = scope.get("state")
@@ -244,6 +249,8 @@ def _answer(
     from starlette.responses import JSONResponse
 
     note_problem(scope, code)
+    if scope["path"].startswith(INFERENCE_PATH):
+        return JSONResponse({"error": _NO_SUCH_MODEL if code == "not_found" else detail}, status, headers)
     document = _document(status, code, detail, request_id_of(scope))
     return JSONResponse(document, status, headers, media_type=PROBLEM_JSON)
 

@@ -15,28 +15,29 @@ DESCRIPTION = "Reads the text in images of lines and pages, with calibrated conf
 
 TAGS = [
     {"name": "recognition", "description": "Read the text of images."},
+    {"name": "inference", "description": "The same through the Open Inference Protocol (KServe v2)."},
     {"name": "service", "description": "Models, health probes and metrics."},
 ]
 
 # By reference: FastAPI would document a model here as application/json, but problems are application/problem+json.
 _PROBLEM_CONTENT = {PROBLEM_JSON: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+PROBLEM_DESCRIPTIONS = {
+    400: "Malformed request: `bad_request`, `empty_file`.",
+    401: "Missing or invalid API key: `unauthorized`.",
+    406: "No available format matches the `Accept` header: `not_acceptable`.",
+    408: "The body did not arrive in time: `upload_timeout`.",
+    413: "Request too large: `body_too_large`, `too_many_files`.",
+    415: "Unsupported image format: `unsupported_image`.",
+    422: (
+        "Unusable image or invalid option: `undecodable`, `image_too_large`, `image_too_small`, `animated`,"
+        " `invalid_option`."
+    ),
+    429: "Rate limit exceeded; see `Retry-After`: `rate_limited`.",
+    503: "Temporarily unavailable; see `Retry-After`: `queue_full`, `not_ready`, `draining`.",
+    504: "Deadline exceeded: `deadline_exceeded`.",
+}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": _PROBLEM_CONTENT}
-    for status, text in {
-        400: "Malformed request: `bad_request`, `empty_file`.",
-        401: "Missing or invalid API key: `unauthorized`.",
-        406: "No available format matches the `Accept` header: `not_acceptable`.",
-        408: "The body did not arrive in time: `upload_timeout`.",
-        413: "Request too large: `body_too_large`, `too_many_files`.",
-        415: "Unsupported image format: `unsupported_image`.",
-        422: (
-            "Unusable image or invalid option: `undecodable`, `image_too_large`, `image_too_small`, `animated`,"
-            " `invalid_option`."
-        ),
-        429: "Rate limit exceeded; see `Retry-After`: `rate_limited`.",
-        503: "Temporarily unavailable; see `Retry-After`: `queue_full`, `not_ready`, `draining`.",
-        504: "Deadline exceeded: `deadline_exceeded`.",
-    }.items()
+    status: {"description": text, "content": _PROBLEM_CONTENT} for status, text in PROBLEM_DESCRIPTIONS.items()
 }
 _BATCH_PROBLEMS = {status: response for status, response in _PROBLEMS.items() if status != 406}
 _UNHEALTHY: dict[int | str, dict[str, Any]] = {
@@ -176,7 +177,7 @@ ends the stream. Otherwise, one JSON document holds the results in request order
 MODELS: dict[str, Any] = {
     "summary": "List the models",
     "description": "Name, weights hash and device of each model that this process serves.",
-    "responses": {status: _PROBLEMS[status] for status in (401, 503)},
+    "responses": {status: _PROBLEMS[status] for status in (401, 429, 503)},
 }
 
 LIVE: dict[str, Any] = {
@@ -197,5 +198,6 @@ METRICS: dict[str, Any] = {
     "responses": {
         200: {"description": "The metrics.", "content": {METRICS_CONTENT_TYPE.partition(";")[0]: {}}},
         401: _PROBLEMS[401],
+        429: _PROBLEMS[429],
     },
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -34,19 +35,21 @@ if TYPE_CHECKING:
 
 
 # Called by the routes themselves: each dependency takes FastAPI a twentieth of a request.
-def _engine(request: Request) -> Engine:
+def engine_of(request: Request) -> Engine:
+    """Return the engine of the application."""
     engine = request.app.state.engine
     assert isinstance(engine, Engine)
     return engine
 
 
-def _settings(request: Request) -> Settings:
+def settings_of(request: Request) -> Settings:
+    """Return the settings of the application."""
     settings = request.app.state.settings
     assert isinstance(settings, Settings)
     return settings
 
 
-def _deadline(request: Request, timeout: float) -> float:
+def deadline_of(request: Request, timeout: float) -> float:
     """Return the deadline on ``time.monotonic``: the upload has a timeout of its own and does not count."""
     received: float = getattr(request.state, "body_received", time.monotonic())
     return received + timeout
@@ -84,7 +87,7 @@ async def recognize(
 ) -> RecognizeResponse | Response:
     """Read the text of one image."""
     started = time.monotonic()
-    engine, settings = _engine(request), _settings(request)
+    engine, settings = engine_of(request), settings_of(request)
     is_default = timeout is None
     timeout = min(timeout or settings.request_timeout, settings.max_request_timeout)
     output_format, media_type = responses.negotiate(",".join(request.headers.getlist("accept")))
@@ -92,17 +95,13 @@ async def recognize(
         searchable_pdf.check_installed()
     engine.check(started + timeout, request.state.client)  # rejects before megabytes are received
     upload = await parse_single(request, engine.offload)
-    deadline = _deadline(request, timeout)
+    deadline = deadline_of(request, timeout)
     options = merge(query, upload.options)
-    recognition_options = await _recognition_options(engine, options, output_format)
+    recognition_options = await recognition_options_of(engine, options, output_format)
     if is_default:
-        recognition_options = _with_page_timeout(recognition_options, request, settings)
-    request.state.images = 1
+        recognition_options = with_page_timeout(recognition_options, request, settings)
     read_bytes = upload.items[0].read_bytes
-    with _admit(engine, request, upload, options, recognition_options, deadline) as ticket:
-        work = recognize_image(engine, ticket, read_bytes, recognition_options)
-        result = await cancel_on_disconnect(request, work)
-        charge_pages(request.scope, len(result.document.pages))
+    async with recognized(request, upload, options, recognition_options, deadline) as (ticket, result):
         if output_format is not Format.JSON:
             rendering = _render(engine, output_format, result, read_bytes, ticket.deadline)
             content = await cancel_on_disconnect(request, rendering)
@@ -115,7 +114,24 @@ async def recognize(
     return responses.single(request_id_of(request.scope), engine.reader, result, options, total)
 
 
-async def _recognition_options(engine: Engine, options: Options, output_format: Format) -> RecognitionOptions:
+@asynccontextmanager
+async def recognized(
+    request: Request, upload: ParsedRequest, options: Options, recognition_options: RecognitionOptions, deadline: float
+) -> AsyncIterator[tuple[Ticket[Reading], RecognitionResult]]:
+    """Admit and read the one image of a request; it stays admitted until the block ends.
+
+    Raises what ``Engine.admit`` and ``pipeline.recognize`` raise, and ``ClientDisconnect``.
+    """
+    engine = engine_of(request)
+    request.state.images = 1
+    with _admit(engine, request, upload, options, recognition_options, deadline) as ticket:
+        work = recognize_image(engine, ticket, upload.items[0].read_bytes, recognition_options)
+        result = await cancel_on_disconnect(request, work)
+        charge_pages(request.scope, len(result.document.pages))
+        yield ticket, result
+
+
+async def recognition_options_of(engine: Engine, options: Options, output_format: Format) -> RecognitionOptions:
     """Translate the request's options for the pipeline. Raises ``InvalidOption``, ``NotReady``."""
     decoding = None
     if options.decoded_otherwise:
@@ -131,9 +147,9 @@ async def _recognition_options(engine: Engine, options: Options, output_format: 
     )
 
 
-def _with_page_timeout(options: RecognitionOptions, request: Request, settings: Settings) -> RecognitionOptions:
+def with_page_timeout(options: RecognitionOptions, request: Request, settings: Settings) -> RecognitionOptions:
     """Let a document take longer for each page, because its client has set no timeout."""
-    latest = _deadline(request, settings.max_request_timeout)
+    latest = deadline_of(request, settings.max_request_timeout)
     return replace(options, page_timeout=settings.request_timeout, latest_deadline=latest)
 
 
@@ -186,18 +202,18 @@ async def recognize_batch(
 ) -> BatchResponse | Response:
     """Read the text of several images."""
     started = time.monotonic()
-    engine, settings = _engine(request), _settings(request)
+    engine, settings = engine_of(request), settings_of(request)
     is_default = timeout is None
     timeout = min(timeout or settings.batch_timeout, settings.max_request_timeout)
     engine.check(started + timeout, request.state.client)
     upload = await parse_batch(
         request, engine.offload, settings.max_batch_files, settings.max_batch_pixels, engine.image_limits
     )
-    deadline = _deadline(request, timeout)
+    deadline = deadline_of(request, timeout)
     options = merge(query, upload.options)
-    recognition_options = await _recognition_options(engine, options, Format.JSON)
+    recognition_options = await recognition_options_of(engine, options, Format.JSON)
     if is_default:
-        recognition_options = _with_page_timeout(recognition_options, request, settings)
+        recognition_options = with_page_timeout(recognition_options, request, settings)
     request.state.images = len(upload.items)
     charge(request, len(upload.items))
     ticket = _admit(engine, request, upload, options, recognition_options, deadline)
@@ -211,7 +227,7 @@ async def recognize_batch(
 @service.get("/v1/models", response_model=ModelList, dependencies=[Depends(identify)], **openapi.MODELS)
 async def models(request: Request) -> ModelList:
     """List the models that this process serves."""
-    reader = _engine(request).reader
+    reader = engine_of(request).reader
     return ModelList(models=[ModelCard(id=reader.model_id, revision=reader.revision, device=str(reader.device))])
 
 
@@ -221,7 +237,7 @@ async def models(request: Request) -> ModelList:
 @service.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 async def live(request: Request) -> Response:
     """Answer the liveness probe."""
-    engine = _engine(request)
+    engine = engine_of(request)
     stuck = not engine.alive and engine.state is not State.FAILED
     return _health(engine.alive, "live", "stuck" if stuck else engine.state.value)
 
@@ -231,7 +247,7 @@ async def live(request: Request) -> Response:
 @service.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
 async def ready(request: Request) -> Response:
     """Answer the readiness probe."""
-    engine = _engine(request)
+    engine = engine_of(request)
     return _health(engine.ready, "ready", engine.state.value)
 
 

@@ -1,4 +1,4 @@
-"""Fuzzing of a running service with mutated pictures, documents and forms.
+"""Fuzzing of a running service with mutated pictures, documents, forms and inference requests.
 
     python -m tests.campaigns.hostile --inputs 200000
 
@@ -21,6 +21,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -38,6 +39,8 @@ MODES = {
 }
 # Documented statuses for arbitrary bytes; 503 and 504 depend on load only.
 ALLOWED_STATUSES = {200, 400, 413, 415, 422}
+INFERENCE_PATH = "/v2/models/linewise/infer"
+INFERENCE_SHARE = 0.1
 DEADLINE_S = 60  # generous: waiting for the pages of other clients on a slow machine is no fault
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -124,6 +127,8 @@ def request(random: Random, picture: bytes, paged: float = 0.0) -> tuple[str, st
 
     ``paged`` is the share of requests that detect lines.
     """
+    if random.random() < INFERENCE_SHARE:
+        return inference(random)
     mode = random.choice(("page", "auto")) if random.random() < paged else "line"
     path, content_type, body = _wrapped(random, picture)
     return f"{path}?mode={mode}", content_type, body
@@ -149,6 +154,35 @@ def _wrapped(random: Random, picture: bytes) -> tuple[str, str, bytes]:
     if random.random() < 0.3:
         body = _flip(random, "JSON", body, [])
     return path, "application/json", body
+
+
+def inference(random: Random) -> tuple[str, str, bytes]:
+    """Build target, headers and body of an inference request whose sizes, shapes and types may be wrong."""
+    height, width = random.choice(((28, 96), (28, 96), (3, 3), (1, 400), (60, 2)))
+    pixels = random.randbytes(height * width * 3)
+    image: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [1, height, width, 3]}
+    language: dict[str, Any] = {"name": "lang_type", "datatype": "BYTES", "shape": [1, 1]}
+    raw = b"\2\0\0\0en" + pixels
+    sizes: dict[str, Any] = {"binary_data_size": len(pixels)}
+    if random.random() < 0.3:
+        image["data"], raw = list(pixels[: random.choice((len(pixels), 7))]), raw[:6]
+    else:
+        image["parameters"] = sizes
+    language["parameters"] = {"binary_data_size": 6}
+    document: dict[str, Any] = {"inputs": [language, image], "parameters": {"mode": random.choice(("line", "page"))}}
+    document["outputs"] = [{"name": "txts", "parameters": {"binary_data": random.random() < 0.5}}]
+    for _ in range(random.choice((0, 1, 1, 2))):
+        holder = random.choice((image, image, language, document, sizes))
+        holder[random.choice(list(holder) or ["shape"])] = random.choice(
+            (None, -1, 2**31, 2**63, 10**40, 1.5, "x" * 1000, [], [1] * 1000, [2**20] * 4, {}, [[]], True)
+        )
+    head = json.dumps(document).encode()
+    if random.random() < 0.1:
+        head = _flip(random, "JSON", head, [])
+    if random.random() < 0.2:
+        raw = random.choice((_flip, _cut, _repeat, _number, _grow))(random, "tensor", raw, [])
+    length: object = random.choice((len(head),) * 40 + (0, len(head) - 1, len(head) + 1, 2**31, 10**30, -1, "x"))
+    return INFERENCE_PATH, f"application/octet-stream\r\nInference-Header-Content-Length: {length}", head + raw
 
 
 async def _exchange(port: int, path: str, content_type: str, body: bytes) -> int:

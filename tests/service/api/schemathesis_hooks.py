@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from itertools import cycle, islice
 from typing import Any
 
 import schemathesis
@@ -38,3 +40,22 @@ def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any])
     if case.media_type != "multipart/form-data" or not isinstance(case.body, dict):
         return True
     return all(isinstance(case.body.get(name, ""), str) for name in TEXTS)
+
+
+@schemathesis.hook
+def map_body(context: schemathesis.HookContext, body: Any) -> Any:
+    """Give valid tensors of an image a small size and as many values as their shape says; JSON Schema cannot."""
+    for tensor in body.get("inputs", ()) if isinstance(body, dict) and isinstance(body.get("inputs"), list) else ():
+        if not isinstance(tensor, dict) or not _all_within(tensor.get("shape"), 1, 2**63):
+            continue
+        shape, data = tensor["shape"], tensor.get("data")
+        if len(shape) == 4 and (shape[0], shape[3]) == (1, 3) and _all_within(data, 0, 255):
+            shape[1:3] = (3 + int(side) % 20 for side in shape[1:3])
+            tensor["data"] = list(islice(cycle(data or [255]), math.prod(shape)))
+    return body
+
+
+def _all_within(values: object, low: int, high: int) -> bool:
+    return isinstance(values, list) and all(
+        type(value) in (int, float) and value % 1 == 0 and low <= value <= high for value in values
+    )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from linewise.service.api.kserve.requests import document_length, parse
 from linewise.service.documents.image import ImageLimits, decode
 from linewise.service.documents.multipage import decode_page, page_count
 from linewise.service.errors import BadRequest, ImageError
@@ -89,6 +90,19 @@ def test_a_mutated_picture_is_decoded_or_refused_and_nothing_else(picture: tuple
     except (ImageError, BadRequest):
         return
     assert image.pixels.size > 0 and image.pixels.dtype == "uint8"
+
+
+@settings(mutation, max_examples=400)
+@given(st.integers(0))
+def test_a_mutated_inference_request_is_parsed_or_refused_and_nothing_else(seed: int) -> None:
+    path, headers, body = hostile.inference(Random(seed))
+    length = headers.rpartition(": ")[2]
+    try:
+        parsed = parse(body, document_length(length, len(body)))
+        image = decode(parsed.upload.items[0].read_bytes(), LIMITS)
+    except (ImageError, BadRequest):
+        return
+    assert path == hostile.INFERENCE_PATH and image.pixels.size > 0
 
 
 @pytest.mark.slow
