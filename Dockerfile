@@ -1,23 +1,23 @@
 # syntax=docker/dockerfile:1
 #
 # CPU:  docker build -t linewise .
-# CUDA: docker build -t linewise --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# CUDA: docker build -t linewise-cuda --build-arg EXTRA=torch .
 # Ray:  docker build -t linewise-ray --build-arg EXTRA=ray .
 # Run:  docker run --rm --read-only -p 127.0.0.1:8000:8000 linewise
 
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim AS build
-# pip prefers a torch build with a local version, such as 2.13.0+cpu, to the plain one on PyPI.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# With EXTRA=torch, an index of other builds of torch, such as https://download.pytorch.org/whl/cu130; by default PyPI's.
+ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
 RUN python -m venv /opt/linewise
 ENV PATH=/opt/linewise/bin:${PATH}
 WORKDIR /src
 # Dependencies first, so that their layer is reused when only the code changes.
 COPY pyproject.toml service/deploy/requirements.txt ./
-# Install the listed files by hash, then torch and, with EXTRA, one of the optional dependencies of pyproject.toml,
-# such as ray.
+# Install the listed files by hash, then, with EXTRA, one of the optional dependencies of pyproject.toml, such as torch
+# or ray.
 RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes --no-deps -r requirements.txt
 ARG EXTRA=
 RUN EXTRA=${EXTRA} python -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
