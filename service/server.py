@@ -18,7 +18,7 @@ from PIL import _imaging
 
 from linewise.service.inference.engine import Engine
 from linewise.service.logs import log_config
-from linewise.service.middleware.http_limits import LimitedHttpProtocol
+from linewise.service.middleware.http_limits import limited_protocol
 from linewise.service.settings import Settings
 
 log = logging.getLogger("linewise.service")
@@ -54,7 +54,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         port=settings.port,
         log_config=log_config(settings.log_format, settings.log_level),
         access_log=False,
-        http=LimitedHttpProtocol,
+        http=limited_protocol(settings.write_timeout, settings.max_unsent_bytes),
         server_header=False,
         forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", ""),  # uvicorn's default trusts 127.0.0.1
         timeout_graceful_shutdown=int(settings.drain_timeout) + 1,

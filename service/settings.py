@@ -101,6 +101,17 @@ class Settings(BaseSettings):
     max_in_flight_bytes: int = Field(
         default=256 * 2**20, ge=1, description="Maximum total size of admitted images, and of request bodies, in bytes."
     )
+    write_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        description="Time after which a connection is closed whose client reads nothing of its answer, in seconds.",
+    )
+    max_unsent_bytes: int = Field(
+        default=64 * 2**20,
+        ge=1,
+        description="Total size of unread answers above which the connections that do not read them are closed, in"
+        " bytes.",
+    )
     threads: int | None = Field(
         default=None,
         ge=1,

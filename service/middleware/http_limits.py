@@ -1,4 +1,4 @@
-"""Limits on request heads, which uvicorn lacks: size, time, and trailers without end."""
+"""Limits that uvicorn lacks: size and time of request heads, trailers without end, answers that nobody reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from linewise.service.middleware.unread_answers import UnreadAnswers
 
 MAX_HEAD_BYTES = 2**16  # of request line and headers, without those in the first packet
 HEAD_TIMEOUT_S = 10.0  # for a complete head
@@ -17,10 +19,12 @@ _RESPONSE_431 = (
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Close connections whose request head is too slow or too large, or whose trailers do not end.
+    """Close connections whose request head is too slow or too large, whose trailers do not end, or that do not read.
 
     The application is called when the head is complete, so middleware cannot enforce these limits.
     """
+
+    unread_answers = UnreadAnswers()  # shared by all connections; ``limited_protocol`` replaces it
 
     _bytes_without_progress = 0  # since the last complete head, body part or end of a request
     _progressed = False
@@ -29,12 +33,24 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Start the timer for the first head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # pauses writing with the first byte that the client does not take
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timer."""
         self._cancel_head_timer()
+        self.unread_answers.remove(self.transport)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch an answer that the client does not read."""
+        super().pause_writing()
+        self.unread_answers.add(self.transport, self.client[0] if self.client else "")
+
+    def resume_writing(self) -> None:
+        """Forget an answer that is sent."""
+        self.unread_answers.remove(self.transport)
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes; close the connection after too many that complete no head and carry no body."""
@@ -75,3 +91,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def limited_protocol(write_timeout: float, max_unsent_bytes: int) -> type[LimitedHttpProtocol]:
+    """Return the protocol with limits on answers that are not read; see ``UnreadAnswers``."""
+    unread = UnreadAnswers(write_timeout, max_unsent_bytes)
+    return type("LimitedHttpProtocol", (LimitedHttpProtocol,), {"unread_answers": unread})
