@@ -9,15 +9,10 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from linewise.model.decoding import ctc
 from linewise.model.evaluation.metrics import reliability
-from linewise.model.network.charset import Charset
 from linewise.model.network.checkpoint import load_model, save
 from linewise.model.recognition.preprocess import Image, scale, to_tensor
 from linewise.model.recognition.reader import Reader
@@ -39,18 +34,25 @@ MIN_PROBABILITY = 1e-6  # keeps the log-likelihood finite
 def fit_temperature(reader: Reader, samples: Sequence[Sample]) -> float:
     """Fit the softmax temperature that minimises the NLL of sequence correctness.
 
-    The texts do not depend on the temperature, so that the network runs only once.
+    The confidences are those that callers get, after rescoring. Since rescoring depends on the temperature, the samples
+    are read at each one that is tried.
 
     Raises:
         ValueError: no samples.
     """
     if not samples:
         raise ValueError("cannot fit a temperature: no samples")
-    groups = _decode(reader, samples)
-    log_temperature = _golden_section(
-        lambda value: negative_log_likelihood(groups, math.exp(value)), LOG_TEMPERATURE_MIN, LOG_TEMPERATURE_MAX
-    )
-    return math.exp(log_temperature)
+
+    config = reader.config
+
+    def loss(log_temperature: float) -> float:
+        reader.config = dataclasses.replace(config, temperature=math.exp(log_temperature))
+        return negative_log_likelihood(_outcomes(reader, samples))
+
+    try:
+        return math.exp(_golden_section(loss, LOG_TEMPERATURE_MIN, LOG_TEMPERATURE_MAX))
+    finally:
+        reader.config = config
 
 
 def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:
@@ -70,37 +72,23 @@ def _golden_section(function: Callable[[float], float], low: float, high: float)
     return (low + high) / 2
 
 
-@dataclass(frozen=True)
-class LogitsGroup:
-    """Logits `(B, T, C)` of samples with the same number of frames, and whether each is read correctly."""
-
-    logits: torch.Tensor
-    is_correct: list[bool]
-
-
-def negative_log_likelihood(groups: Sequence[LogitsGroup], temperature: float) -> float:
-    """Mean negative log-likelihood, in nats, of sequence correctness under the confidences at a temperature."""
-    total, count = 0.0, 0
-    for group in groups:
-        for decoded, is_correct in zip(ctc.greedy(group.logits.numpy(), temperature), group.is_correct, strict=True):
-            confidence = min(max(decoded.confidence, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
-            total -= math.log(confidence if is_correct else 1 - confidence)
-            count += 1
-    return total / count
+def negative_log_likelihood(outcomes: Sequence[tuple[float, bool]]) -> float:
+    """Mean negative log-likelihood, in nats, of `(confidence, is correct)` pairs."""
+    total = 0.0
+    for confidence, is_correct in outcomes:
+        clipped = min(max(confidence, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
+        total -= math.log(clipped if is_correct else 1 - clipped)
+    return total / len(outcomes)
 
 
-def _decode(reader: Reader, samples: Sequence[Sample]) -> list[LogitsGroup]:
-    charset = Charset(reader.config.alphabet)
-    by_frames: defaultdict[int, list[tuple[torch.Tensor, bool]]] = defaultdict(list)
+def _outcomes(reader: Reader, samples: Sequence[Sample]) -> list[tuple[float, bool]]:
+    """Confidence of each sample's reading, and whether its text is right."""
+    outcomes = []
     for first in range(0, len(samples), BATCH_SAMPLES):
         batch = samples[first : first + BATCH_SAMPLES]
-        for sample, logits in zip(batch, reader.logits([s.image for s in batch]), strict=True):
-            (decoded,) = ctc.greedy(logits[None].numpy())
-            by_frames[len(logits)].append((logits, charset.decode(decoded.ids).strip(" ") == sample.text))
-    return [
-        LogitsGroup(torch.stack([logits for logits, _ in rows]), [is_correct for _, is_correct in rows])
-        for rows in by_frames.values()
-    ]
+        readings = reader.read([sample.image for sample in batch], typographic_quotes=True)
+        outcomes += [(r.confidence, r.text == sample.text) for r, sample in zip(readings, batch, strict=True)]
+    return outcomes
 
 
 def activation_ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:

@@ -84,7 +84,24 @@ def save(model: Configured, path: str | os.PathLike[str]) -> None:
     except SafetensorError as error:  # also for a missing folder or a full disk
         raise OSError(f"{path} cannot be written: {_line(error)}") from error
     part.chmod(0o644)  # safetensors makes it private to its owner, but a service runs as another user
+    replace_durably(part, Path(path))
+
+
+def replace_durably(part: Path, path: Path) -> None:
+    """Replace a file by `part`: after a loss of power, `path` is the old file or the new one, and whole.
+
+    Raises:
+        OSError: the file cannot be replaced.
+    """
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(part, path)
+    if os.name == "posix":  # elsewhere, folders cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[NetworkWeights[ModelConfig], str]:

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from torch import nn
 
 from linewise.model.evaluation.recognition import evaluate
 from linewise.model.network.charset import Charset
-from linewise.model.network.checkpoint import load_model, save
+from linewise.model.network.checkpoint import load_model, replace_durably, save
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition.preprocess import to_tensor
@@ -60,9 +59,11 @@ class Trainer:
         """Take the tensors of a checkpoint of the same shape; the optimiser starts anew.
 
         Raises:
-            ValueError: the checkpoint's network has another shape than the recipe's.
+            ValueError: the checkpoint's network has another shape or alphabet than the recipe's.
         """
         other, _ = load_model(weights, self.device)
+        if other.config.alphabet != self.recipe.model.alphabet:  # a class would stand for another character
+            raise ValueError(f"{weights} holds a network of another alphabet, or order of it, than {self.recipe.name}")
         if (other.config.channels, other.config.hidden) != (self.recipe.model.channels, self.recipe.model.hidden):
             raise ValueError(f"{weights} holds a network of another shape than the recipe {self.recipe.name}")
         self.model.load_state_dict(other.state_dict())
@@ -115,9 +116,7 @@ class Trainer:
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        replace_durably(part, path)
 
     def restore(self, path: Path) -> None:
         """Go on where `save` left off.

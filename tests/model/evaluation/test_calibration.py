@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from linewise.model.evaluation.calibration import (
-    LogitsGroup,
     activation_ranges,
     fit_temperature,
     negative_log_likelihood,
@@ -21,42 +20,47 @@ from linewise.model.network.checkpoint import load_model, save
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
 from linewise.model.recognition.preprocess import Image as Pixels
+from linewise.model.recognition.results import Reading
 from linewise.model.synth.renderer import Sample
 
 SAMPLES = [Sample(np.full((8, 8), index % 10, np.uint8), "a", "sign") for index in range(400)]
 
 
 class ConstantReader:
-    """Reads "a" in seven pictures of ten, which is right, else "b"; with the same confidence in all of them."""
+    """Reads "a" in seven pictures of ten, which is right, else "b"; with the same confidence in all of them.
 
-    def __init__(self, confidence: float) -> None:
+    Rescoring makes the confidence that callers get another one than that of the best string.
+    """
+
+    def __init__(self, confidence: float, exponent: float = 1.0) -> None:
         self.config = ModelConfig(alphabet="ab")
-        self.logit = math.log(confidence / (1 - confidence))
+        self.logit, self.exponent = math.log(confidence / (1 - confidence)), exponent
 
-    def logits(self, images: Sequence[Pixels]) -> list[torch.Tensor]:
-        logits = torch.full((len(images), 1, 3), -50.0)
-        for row, image in zip(logits, images, strict=True):
-            read, other = (1, 2) if image[0, 0] < 7 else (2, 1)
-            row[0, read], row[0, other] = self.logit, 0.0
-        return list(logits)
+    def read(self, images: Sequence[Pixels], typographic_quotes: bool) -> list[Reading]:
+        assert typographic_quotes, "the samples hold them"
+        confidence = (1 / (1 + math.exp(-self.logit / self.config.temperature))) ** self.exponent
+        return [Reading("a" if image[0, 0] < 7 else "b", confidence, confidence, ()) for image in images]
 
 
 @pytest.mark.parametrize("confidence", [0.6, 0.9, 0.97])
-def test_the_fitted_temperature_makes_confidence_and_accuracy_meet(confidence: float) -> None:
-    reader = ConstantReader(confidence)
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_the_fitted_temperature_makes_the_confidence_that_callers_get_and_accuracy_meet(
+    confidence: float, exponent: float
+) -> None:
+    reader = ConstantReader(confidence, exponent)
     temperature = fit_temperature(reader, SAMPLES)  # type: ignore[arg-type]
-    assert temperature == pytest.approx(reader.logit / math.log(7 / 3), rel=0.01)
+    matching = 0.7 ** (1 / exponent)
+    assert temperature == pytest.approx(reader.logit / math.log(matching / (1 - matching)), rel=0.01)
+    assert reader.config.temperature == 1.0, "the reader stays as it was"
 
 
 def test_the_nll_is_least_where_confidence_equals_accuracy() -> None:
-    rows = torch.stack(ConstantReader(0.7).logits([sample.image for sample in SAMPLES]))
-    group = LogitsGroup(rows, [sample.image[0, 0] < 7 for sample in SAMPLES])
-    assert negative_log_likelihood([group], 1.0) == pytest.approx(
-        -(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), abs=1e-4
-    )
-    assert negative_log_likelihood([group], 1.0) < min(
-        negative_log_likelihood([group], 0.5), negative_log_likelihood([group], 2.0)
-    )
+    losses = {
+        confidence: negative_log_likelihood([(confidence, sample.image[0, 0] < 7) for sample in SAMPLES])
+        for confidence in (0.6, 0.7, 0.8)
+    }
+    assert losses[0.7] == pytest.approx(-(0.7 * math.log(0.7) + 0.3 * math.log(0.3)), abs=1e-4)
+    assert losses[0.7] < min(losses[0.6], losses[0.8])
 
 
 def test_no_samples_fit_nothing() -> None:

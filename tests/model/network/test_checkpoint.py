@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,24 @@ def test_weights_that_half_precision_cannot_hold_are_not_saved(tmp_path: Path, t
     with pytest.raises(CheckpointError, match=r"head\.bias"):
         save(tiny, tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+def test_file_and_folder_are_on_the_disk_around_the_replacement(
+    tiny: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    done: list[int] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        done.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def record_replace(source: Path, target: Path) -> None:
+        done.append(-source.stat().st_ino)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    save(tiny, path)
+    assert done == [path.stat().st_ino, -path.stat().st_ino, tmp_path.stat().st_ino]

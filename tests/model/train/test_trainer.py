@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from linewise.model.network.checkpoint import load_model, save
+from linewise.model.network.crnn import CRNN
 from linewise.model.synth.sources.fonts import find_faces
 from linewise.model.train.averaging import average_checkpoints
 from linewise.model.train.data.augment import augment
@@ -172,3 +173,14 @@ def test_networks_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
     )
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "different shapes" in result.stderr
+
+
+def test_a_run_does_not_start_from_weights_whose_classes_are_other_characters(tmp_path: Path) -> None:
+    alphabet = SMOKE.model.alphabet
+    permuted = dataclasses.replace(SMOKE.model, alphabet=alphabet[1] + alphabet[0] + alphabet[2:])
+    save(CRNN(permuted), tmp_path / "permuted.safetensors")
+    save(CRNN(SMOKE.model), tmp_path / "same.safetensors")
+    run = Trainer(SMOKE, torch.device("cpu"), seed=0)
+    run.start_from(tmp_path / "same.safetensors")
+    with pytest.raises(ValueError, match="another alphabet, or order of it"):
+        run.start_from(tmp_path / "permuted.safetensors")
