@@ -28,7 +28,7 @@ _IMAGE = {
     "properties": {
         "name": {"const": "image"},
         "datatype": {"const": "UINT8"},
-        "shape": {"type": "array", "prefixItems": _SHAPE, "items": False, "minItems": 4, "maxItems": 4},
+        "shape": {"type": "array", "prefixItems": _SHAPE, "minItems": 4, "maxItems": 4},
         "data": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
     },
 }
