@@ -1,17 +1,18 @@
 """Linewise: text recognition in images of lines and pages.
 
 `load()` returns a `Reader`, `load_page_reader()` a reader of whole pages; `Client` calls a running service. Names are
-imported on first use, since importing torch takes seconds.
+computed or imported on first use: importing torch takes seconds, and finding the version as long as Python's start.
 """
 
 import os
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from linewise.model import PageReader, PageReading, Reader, Reading, load, load_page_reader
     from linewise.service.client import AsyncClient, Client
+
+    __version__: str
 
 __all__ = [
     "AsyncClient",
@@ -24,11 +25,6 @@ __all__ = [
     "load",
     "load_page_reader",
 ]
-
-try:
-    __version__ = version("linewise")
-except PackageNotFoundError:  # a checkout that is not installed
-    __version__ = "0+unknown"
 
 # Idle threads of OpenMP sleep rather than spin, which would take the cores from other processes. OpenMP reads the
 # setting once, when torch loads it.
@@ -49,6 +45,19 @@ def __getattr__(name: str) -> Any:
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        value = globals()[name] = _version()
+        return value
     module = import_module("linewise.service.client" if name in _CLIENT_NAMES else "linewise.model")
     value = globals()[name] = getattr(module, name)
     return value
+
+
+def _version() -> str:
+    """Version of the installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("linewise")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "0+unknown"

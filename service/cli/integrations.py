@@ -1,4 +1,4 @@
-"""The command ``linewise mcp``."""
+"""The commands ``linewise mcp`` and ``linewise tesseract``."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def mcp(
     except ReadingError as error:
         fail(str(error), 2)
     server.run()
+
+
+def tesseract(context: typer.Context) -> None:
+    """Take the arguments of the tesseract command and answer like it.
+
+    LINEWISE_URL makes it use a running service.
+    """
+    from linewise.service.integrations.tesseract import main
+
+    raise typer.Exit(main(context.args))

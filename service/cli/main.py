@@ -43,3 +43,7 @@ for command in (
     train.export, integrations.mcp,
 ):  # fmt: skip
     app.command()(command)
+# The arguments are those of another program; `linewise.__main__` starts it without this module.
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(integrations.tesseract)

@@ -34,18 +34,29 @@ def check_installed() -> None:
 
 
 class SearchablePdf:
-    """A PDF that is written page by page; a page has the size of its image at 200 dpi."""
+    """A PDF that is written page by page; a page has the size of its image at ``dpi``."""
 
-    def __init__(self, data: bytes, document: Document, limits: ImageLimits, stop: Stop | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        document: Document,
+        limits: ImageLimits,
+        stop: Stop | None = None,
+        *,
+        dpi: float = RENDER_DPI,
+        with_images: bool = True,
+    ) -> None:
         """Begin the PDF of ``document``, which was recognised in the file ``data``.
 
-        ``stop`` is that of ``multipage.decode_page``. Raises ``NotAcceptable``.
+        ``stop`` is that of ``multipage.decode_page``. Without images, the pages hold the invisible text only. Raises
+        ``NotAcceptable``.
         """
         check_installed()
         from fpdf import FPDF, TextMode
         from fpdf.fonts import TTFFont
 
         self._data, self._pages, self._limits, self._stop = data, document.pages, limits, stop
+        self._scale, self._with_images = POINTS_PER_INCH / dpi, with_images
         self._pdf = FPDF(unit="pt")
         self._pdf.set_creator("linewise")
         self._pdf.set_creation_date(datetime.fromtimestamp(0, UTC))  # reproducible output
@@ -56,10 +67,11 @@ class SearchablePdf:
 
     def add_page(self, number: int) -> None:
         """Draw page ``number``, from 0; raises what ``multipage.decode_page`` does."""
-        page, scale = self._pages[number], POINTS_PER_INCH / RENDER_DPI
+        page, scale = self._pages[number], self._scale
         size = page.width * scale, page.height * scale
         self._pdf.add_page(format=size)
-        self._pdf.image(self._image(number), 0, 0, *size)
+        if self._with_images:
+            self._pdf.image(self._image(number), 0, 0, *size)
         for line in page.printed_lines:
             self._write(line, scale)
 

@@ -6,11 +6,11 @@ Imports are few, since the tesseract command starts once for each image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, Protocol
 
-from linewise.service.documents.layout import Document, Page
+from linewise.service.documents.layout import Document, Page, Polygon
 
 
 class ReadingError(Exception):
@@ -23,6 +23,7 @@ class ReadOptions:
 
     ``charset`` are the only characters allowed, ``charset_exclude`` characters that are not, ``lexicon`` the only
     words. ``pages`` are numbers of pages that the file has, from 0; None is all pages.
+    ``with_characters`` adds the characters of each line to its words.
     """
 
     mode: Literal["line", "page", "auto"] = "auto"
@@ -30,6 +31,7 @@ class ReadOptions:
     charset_exclude: str = ""
     lexicon: tuple[str, ...] | None = None
     pages: Sequence[int] | None = None
+    with_characters: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,30 @@ def text_by_rows(page: Page, separator: str) -> str:
     """Return the text of a page with a line for each row, whose cells are joined by ``separator``."""
     rows = groupby((line for line in page.lines if line.text), key=lambda line: line.row)
     return "\n".join(separator.join(line.text for line in row) for _, row in rows)
+
+
+def as_stored(page: Page) -> Page:
+    """Return a page with its places in pixels of the image as the file stores it, before it was made upright."""
+    turn = page.orientation_applied % 360
+    if turn == 0:
+        return page
+    width, height = (page.width, page.height) if turn == 180 else (page.height, page.width)
+
+    def place(polygon: Polygon) -> Polygon:
+        if turn == 180:
+            a, b, c, d = ((width - x, height - y) for x, y in polygon)
+        elif turn == 90:
+            a, b, c, d = ((y, height - x) for x, y in polygon)
+        else:
+            a, b, c, d = ((width - y, x) for x, y in polygon)
+        return a, b, c, d
+
+    lines = [
+        replace(
+            line,
+            polygon=place(line.polygon),
+            characters=tuple(replace(character, polygon=place(character.polygon)) for character in line.characters),
+        )
+        for line in page.lines
+    ]
+    return replace(page, width=width, height=height, orientation_applied=0, turn=0, lines=tuple(lines))
