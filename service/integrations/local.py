@@ -14,7 +14,7 @@ from linewise.service.documents.layout import Document, Page
 from linewise.service.documents.multipage import decode_page, page_count
 from linewise.service.errors import ServiceError
 from linewise.service.inference.loading import LineReader, PageFinder, load_page_finder, load_reader
-from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions
+from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions, orientation_of
 from linewise.service.settings import Settings, explain
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ class LocalReader:
             raise ReadingError(error.detail) from None
         longest = sorted(finder.find(image.pixels), key=_length, reverse=True)[:ORIENTATION_MAX_LINES]
         reading = _finish(reader, finder.steps(image.pixels, longest), None)
-        confidences = [line.reading.confidence for line in reading.lines]
-        mean = sum(confidences) / len(confidences) if confidences else 0.0
-        return Orientation((image.orientation_applied + reading.turn) % 360 if confidences else 0, mean)
+        return orientation_of(page_from_lines(image, reading.turn, reading))
+
+    def check(self) -> None:
+        """Do nothing: the settings are checked, and the networks are loaded for the first file."""
 
     def _load(self) -> tuple[LineReader, PageFinder]:
         """Load the networks once."""

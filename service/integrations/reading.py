@@ -5,6 +5,7 @@ Imports are few, since the tesseract command starts once for each image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -36,13 +37,15 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Orientation:
-    """Clockwise rotation in degrees that makes a page upright, and the mean confidence of its text in [0, 1].
+    """How a page lies; all is 0 for a page without text.
 
-    Both are 0 for a page without text.
+    ``turn`` is the clockwise rotation in degrees that makes it upright, ``confidence`` the mean one of its text in
+    [0, 1], ``skew`` the angle in degrees by which the upright lines fall to the right.
     """
 
     turn: int
     confidence: float
+    skew: float = 0.0
 
 
 class DocumentReader(Protocol):
@@ -54,11 +57,32 @@ class DocumentReader(Protocol):
     def orientation(self, data: bytes) -> Orientation:
         """Find out how the first page of a file lies, from its text. Raises ``ReadingError``."""
 
+    def check(self) -> None:
+        """Raise ``ReadingError`` if the service is away."""
+
 
 def text_by_rows(page: Page, separator: str) -> str:
     """Return the text of a page with a line for each row, whose cells are joined by ``separator``."""
     rows = groupby((line for line in page.lines if line.text), key=lambda line: line.row)
     return "\n".join(separator.join(line.text for line in row) for _, row in rows)
+
+
+def orientation_of(page: Page) -> Orientation:
+    """Return how a page lies, by its lines; the skew is the median, weighted by the lengths of the lines."""
+    if not page.lines:
+        return Orientation(0, 0.0)
+    slopes = []
+    for line in page.lines:
+        (x, y), (end_x, end_y) = line.baseline
+        slopes.append((math.degrees(math.atan2(end_y - y, end_x - x)), math.hypot(end_x - x, end_y - y)))
+    slopes.sort()
+    left = sum(length for _, length in slopes) / 2
+    skew = 0.0
+    for angle, length in slopes:
+        skew, left = angle, left - length
+        if left <= 0:
+            break
+    return Orientation(page.orientation_applied, page.confidence, skew)
 
 
 def as_stored(page: Page) -> Page:

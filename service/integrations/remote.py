@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from linewise.service.documents.layout import Character, Document, Line, Mode, Page, Polygon
-from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions
+from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions, orientation_of
 
 TIMEOUT_S = 120.0  # of one file, retries included
+CHECK_TIMEOUT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts without Retry-After
 RETRIED_STATUSES = (429, 502, 503)
 
@@ -47,8 +48,13 @@ class RemoteReader:
 
     def orientation(self, data: bytes) -> Orientation:
         """Read the page; see ``DocumentReader``."""
-        page = _parse_document(self._post({"mode": "page"}, data, None)).pages[0]
-        return Orientation(page.orientation_applied, page.confidence) if page.lines else Orientation(0, 0.0)
+        return orientation_of(_parse_document(self._post({"mode": "page"}, data, None)).pages[0])
+
+    def check(self) -> None:
+        """Ask whether the service is ready."""
+        status, _, _ = self._exchange("GET", f"{self._url.path.rstrip('/')}/healthz/ready", b"", {}, CHECK_TIMEOUT_S)
+        if status != 200:
+            raise ReadingError(f"the service at {_address(self._url)} (LINEWISE_URL) is not ready: status {status}")
 
     def _post(self, query: Mapping[str, str], data: bytes, lexicon: tuple[str, ...] | None) -> Any:
         """Send a file and return the JSON of the answer; overload and lost connections are tried again."""
@@ -63,7 +69,7 @@ class RemoteReader:
         while True:
             left = end - time.monotonic()
             status, content, retry_after = self._exchange(
-                target, body, headers | {"X-Request-Timeout": f"{left:.3f}"}, left
+                "POST", target, body, headers | {"X-Request-Timeout": f"{left:.3f}"}, left
             )
             if status == 200:
                 return _parse_json(content)
@@ -74,14 +80,14 @@ class RemoteReader:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _exchange(
-        self, target: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> tuple[int, bytes, float]:
         """Return status, body and ``Retry-After`` in seconds of one request."""
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         assert self._url.hostname
         connection = kind(self._url.hostname, self._url.port, timeout=timeout)
         try:
-            connection.request("POST", target, body, dict(headers))
+            connection.request(method, target, body, dict(headers))
             response = connection.getresponse()
             retry_after = response.getheader("retry-after", "")
             return response.status, response.read(), float(retry_after) if retry_after.isdecimal() else 0.0
