@@ -40,11 +40,11 @@ JPEG_QUALITY = 95
 log = logging.getLogger(__name__)
 
 
-class ReadingFailed(ExitCodeException):  # type: ignore[misc]  # OCRmyPDF may be missing
+class ReadingFailed(ExitCodeException):
     """A page that cannot be read; OCRmyPDF prints the message and exits with 15."""
 
 
-@hookimpl  # type: ignore[untyped-decorator]
+@hookimpl
 def initialize(plugin_manager: Any) -> None:
     """Without a tesseract binary, take the check for it out of OCRmyPDF's own plugin.
 
@@ -59,7 +59,7 @@ def initialize(plugin_manager: Any) -> None:
     plugin_manager.register(remaining)
 
 
-@hookimpl  # type: ignore[untyped-decorator]
+@hookimpl
 def add_options(parser: ArgumentParser) -> None:
     """Add the engine to the choices of ``--ocr-engine``."""
     for action in parser._actions:
@@ -67,7 +67,7 @@ def add_options(parser: ArgumentParser) -> None:
             action.choices = [*action.choices, NAME]
 
 
-@hookimpl  # type: ignore[untyped-decorator]
+@hookimpl
 def check_options(options: Any) -> None:
     """Check the tesseract binary or the service before any page is touched."""
     if not _is_chosen(options):
@@ -84,7 +84,7 @@ def check_options(options: Any) -> None:
         raise MissingDependencyError(f"Linewise: {error}") from None
 
 
-@hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
+@hookimpl(tryfirst=True)
 def get_ocr_engine(options: Any) -> OcrEngine | None:
     """Return the engine if it is asked for, or if any engine will do and Tesseract is not installed."""
     return LinewiseEngine() if _is_chosen(options) else None
@@ -114,7 +114,7 @@ class _Readers:
 _readers = _Readers()
 
 
-class LinewiseEngine(OcrEngine):  # type: ignore[misc]  # OCRmyPDF may be missing
+class LinewiseEngine(OcrEngine):
     """Recognition of page images for OCRmyPDF, which calls it from several threads."""
 
     @staticmethod

@@ -32,7 +32,7 @@ ALLOWED = {
         "settings",
     },
     "client": set(),
-    "integrations": {"documents", "errors", "formats", "inference", "settings"},
+    "integrations": {"cpu", "documents", "errors", "formats", "inference", "settings"},
     "web": set(),
 }  # fmt: skip
 
