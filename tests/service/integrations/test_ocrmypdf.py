@@ -80,7 +80,8 @@ def places(page: Any, word: str) -> list[tuple[float, float, float, float]]:
     while (match := search.get_next()) is not None:
         first, count = match
         corners = np.array([text.get_charbox(index) for index in range(first, first + count)])
-        left, bottom, right, top = (*corners[:, :2].min(0), *corners[:, 2:].max(0))
+        left, bottom = map(float, corners[:, :2].min(0))
+        right, top = map(float, corners[:, 2:].max(0))
         height = page.get_height()
         found.append((left / POINTS, (height - top) / POINTS, right / POINTS, (height - bottom) / POINTS))
     return found
