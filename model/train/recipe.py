@@ -33,10 +33,14 @@ class Recipe:
     validate_images: int = 200
 
 
+FAST = ModelConfig(stem=16, channels=(16, 32, 64, 128), blocks=(1, 1, 2, 1), hidden=96, lstm_layers=1)
+
 RECIPES = {
     "cpu": Recipe("cpu"),
     # From shipped weights on: a low rate that falls from the beginning on, and pictures of full difficulty.
     "finetune": Recipe("finetune", rate=4e-4, warmup=100, decay=1.0, ema=0.999, easy_until=0, replay=3),
+    # The first network of a cascade, with the frames of the default one, whose posteriors it can learn.
+    "fast": Recipe("fast", model=FAST, rate=2e-3, batch_pixels=8192, replay=2, decay=0.3),
     # One accelerator with many cores beside it: larger batches, so a higher rate and a shorter average.
     "gpu": Recipe(
         "gpu", rate=3e-3, batch_pixels=131_072, largest_batch=1024, replay=8, easy_until=150_000, warmup=500,

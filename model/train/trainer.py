@@ -26,13 +26,15 @@ from linewise.model.train.ctc_loss import CtcLoss
 from linewise.model.train.data.augment import augment
 from linewise.model.train.data.sample_loader import SampleLoader, ShardSource, open_source
 from linewise.model.train.data.samples import TrainingSample
-from linewise.model.train.data.shards import ShardFolder
+from linewise.model.train.data.shards import SampleHook, ShardFolder
+from linewise.model.train.distillation.soft_targets import Teacher, soft_target_loss
 from linewise.model.train.environment import interruptible, mixed_precision
 from linewise.model.train.recipe import Recipe
 from linewise.model.train.run_log import Position, RunLog, plot_curve
 
 SAVE_PERIOD_S = 120.0  # a cut run loses no more than this
 LOG_PERIOD_S = 10.0
+CTC_SHARE = 0.3  # weight of the CTC loss beside a teacher's posteriors
 
 
 class Trainer:
@@ -69,13 +71,21 @@ class Trainer:
         self.model.load_state_dict(other.state_dict())
         self.average.load_state_dict(other.state_dict())
 
-    def losses(self, samples: Sequence[TrainingSample]) -> torch.Tensor:
-        """CTC loss of each sample's whole text in nats, float32 `(B,)`."""
+    def losses(self, samples: Sequence[TrainingSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """CTC loss of each sample's whole text and loss to minimise, in nats, float32 `(B,)` each.
+
+        They differ where a sample has a teacher's posteriors.
+        """
         images = augment(to_tensor([sample.image for sample in samples], self.device), self.generator)
         images = images.contiguous(memory_format=torch.channels_last)
         with mixed_precision(self.device):
             logits = self.model(images)
-        return self.loss(logits, [sample.text for sample in samples], [sample.ignore_case for sample in samples])
+        ctc = self.loss(logits, [sample.text for sample in samples], [sample.ignore_case for sample in samples])
+        targets = [sample.targets for sample in samples]
+        if not any(targets):
+            return ctc, ctc
+        share = torch.tensor([CTC_SHARE if target else 1.0 for target in targets], device=self.device)
+        return ctc, share * ctc + soft_target_loss(logits, targets)
 
     def step(self, samples: Sequence[TrainingSample], rate: float) -> float:
         """One step of the optimiser on the mean loss per character, which is returned.
@@ -85,8 +95,8 @@ class Trainer:
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        losses = self.losses(samples)
-        for sample, value in zip(samples, losses.tolist(), strict=True):
+        ctc, losses = self.losses(samples)
+        for sample, value in zip(samples, ctc.tolist(), strict=True):
             sample.loss = value
         lengths = torch.tensor([max(1, len(sample.text)) for sample in samples], device=self.device)
         loss = (losses / lengths).mean()
@@ -156,7 +166,8 @@ class RunOptions:
 
     The run lasts `minutes`, or `steps` where given. `resume` goes on with a cut run, `start` begins a new one from
     a checkpoint's tensors. `shards` is a folder of drawn samples; without it they are drawn beside training.
-    `rate` replaces the recipe's. `validate` names labelled folders.
+    `rate` replaces the recipe's. `validate` names labelled folders. `teacher` is a checkpoint whose posteriors are
+    learnt beside the texts; it needs `shards`.
     """
 
     minutes: float
@@ -168,6 +179,7 @@ class RunOptions:
     seed: int = 0
     steps: int | None = None
     device: str | None = None
+    teacher: Path | None = None
 
 
 def train(recipe: Recipe, out: Path, options: RunOptions, console: Console | None = None) -> Trainer:
@@ -187,7 +199,7 @@ def train(recipe: Recipe, out: Path, options: RunOptions, console: Console | Non
         trainer.restore(options.resume)
     elif options.start:
         trainer.start_from(options.start)
-    loader = _open_loader(trainer, options.shards)
+    loader = _open_loader(trainer, options)
     try:
         with interruptible() as interrupted:
             _run(trainer, loader, out, options, interrupted, console or Console())
@@ -196,10 +208,13 @@ def train(recipe: Recipe, out: Path, options: RunOptions, console: Console | Non
     return trainer
 
 
-def _open_loader(trainer: Trainer, shards: Path | None) -> SampleLoader:
+def _open_loader(trainer: Trainer, options: RunOptions) -> SampleLoader:
     recipe, drawn = trainer.recipe, trainer.position.drawn
-    if shards is not None:
-        folder = ShardFolder(shards, trainer.seed + drawn, trainer.shard_reads)
+    if options.teacher is not None and options.shards is None:
+        raise ValueError("a teacher needs shards, beside which its posteriors are kept")
+    if options.shards is not None:
+        on_read = _soft_targets(options.teacher, recipe.model) if options.teacher else None
+        folder = ShardFolder(options.shards, trainer.seed + drawn, trainer.shard_reads, on_read)
         trainer.shard_reads = folder.reads
         return SampleLoader(ShardSource(folder, drawn), seed=trainer.seed, replay=recipe.replay, pool=recipe.pool)
     faces = [face for face in find_faces() if not face.held_out]
@@ -207,6 +222,19 @@ def _open_loader(trainer: Trainer, shards: Path | None) -> SampleLoader:
         faces, recipe.model, seed=trainer.seed, drawn=drawn, easy_until=recipe.easy_until, workers=recipe.workers
     )
     return SampleLoader(source, seed=trainer.seed, replay=recipe.replay, pool=recipe.pool)
+
+
+def _soft_targets(weights: Path, student: ModelConfig) -> SampleHook:
+    """A hook that attaches a teacher's posteriors to the samples of each shard.
+
+    Raises:
+        ValueError: teacher and student do not share alphabet and frames.
+    """
+    teacher = Teacher(weights)
+    shape = ("alphabet", "height", "widths", "input_channels", "stretch")
+    if any(getattr(teacher.config, name) != getattr(student, name) for name in shape):
+        raise ValueError(f"{weights} has another alphabet or other frames than the recipe: it cannot be its teacher")
+    return lambda samples, path: teacher.attach(samples, path.with_suffix(".targets.npz"))
 
 
 def _run(

@@ -126,7 +126,7 @@ def draw(
 
 
 def train(
-    recipe: Annotated[str, typer.Option(help="Training recipe: cpu, finetune, gpu or smoke.")] = "cpu",
+    recipe: Annotated[str, typer.Option(help="Training recipe: cpu, fast, finetune, gpu or smoke.")] = "cpu",
     minutes: MinutesOption = 60,
     out: Annotated[Path, typer.Option(help="Folder for weights, resume file, log and curve.")] = Path(".runs/latest"),
     resume: Annotated[Path | None, typer.Option(exists=True, help="File resume.pt of a run to continue.")] = None,
@@ -140,6 +140,9 @@ def train(
     seed: SeedOption = 0,
     steps: StepsOption = None,
     device: DeviceOption = None,
+    teacher: Annotated[
+        Path | None, typer.Option(exists=True, help="Checkpoint whose posteriors are learnt; needs --shards.")
+    ] = None,
 ) -> None:
     """Train the recogniser on rendered and real samples; Ctrl-C saves everything and ends the run."""
     require_training_extra()
@@ -149,7 +152,7 @@ def train(
 
     if recipe not in RECIPES:
         fail(f"unknown recipe {recipe!r}: one of {', '.join(RECIPES)}", 2)
-    options = RunOptions(minutes, resume, start, shards, tuple(validate or ()), rate, seed, steps, device)
+    options = RunOptions(minutes, resume, start, shards, tuple(validate or ()), rate, seed, steps, device, teacher)
     try:
         run(RECIPES[recipe], out, options)
     except (RuntimeError, ValueError, OSError) as error:

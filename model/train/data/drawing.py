@@ -1,6 +1,5 @@
 """Drawing ahead: a process that fills a folder with shards for training."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,5 +37,6 @@ def draw_shards(
         on_shard(path, len(samples) / (time.monotonic() - started))
         if keep is not None:
             for old in list(shard_files(folder).values())[:-keep]:
-                os.unlink(old)
+                for file in folder.glob(f"{old.stem}.*"):  # a teacher's posteriors lie beside the shard
+                    file.unlink(missing_ok=True)
         number, written = number + 1, written + 1

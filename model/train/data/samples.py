@@ -13,12 +13,20 @@ from linewise.model.synth.renderer import Sample
 Pixels = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class SoftTargets:
+    """A teacher's most probable classes of each frame `(T, K)`, most probable first, and their probabilities."""
+
+    classes: NDArray[np.uint16]
+    probabilities: NDArray[np.float16]
+
+
 @dataclass
 class TrainingSample:
     """A scaled picture, uint8 `(H, W, C)`, its text and kind, and how training has used it.
 
     `ignore_case` marks texts whose case says nothing about the picture. `loss` is the last CTC loss of the
-    whole text in nats, infinite before the first use.
+    whole text in nats, infinite before the first use. `targets` are a teacher's posteriors, where there is one.
     """
 
     image: Pixels
@@ -27,6 +35,7 @@ class TrainingSample:
     ignore_case: bool = False
     uses: int = 0
     loss: float = math.inf
+    targets: SoftTargets | None = None
 
 
 def to_training_sample(config: ModelConfig, sample: Sample, ignore_case: bool = False) -> TrainingSample | None:

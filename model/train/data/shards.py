@@ -5,7 +5,7 @@ import os
 import random
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from linewise.model.train.data.samples import TrainingSample
 
 SHARD_SAMPLES = 1024
 NAME = re.compile(r"shard-(\d{6})\.npz$")
+
+SampleHook = Callable[[Sequence[TrainingSample], Path], None]
 
 
 def write_shard(path: Path, samples: Sequence[TrainingSample]) -> None:
@@ -69,8 +71,12 @@ class ShardFolder:
     Drawing may add shards and delete old ones while training reads.
     """
 
-    def __init__(self, folder: Path, seed: int = 0, reads: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, seed: int = 0, reads: dict[int, int] | None = None, on_read: SampleHook | None = None
+    ) -> None:
+        """Open a folder. `on_read` receives the samples of each shard in their order on disk, and its path."""
         self.folder = folder
+        self._on_read = on_read
         self.reads = dict(reads or {})
         self._random = random.Random(seed)
 
@@ -91,6 +97,8 @@ class ShardFolder:
                 samples = read_shard(files[number])
             except (OSError, ValueError):  # deleted or cut meanwhile
                 continue
+            if self._on_read is not None:
+                self._on_read(samples, files[number])
             self._random.shuffle(samples)
             return samples
         raise RuntimeError(f"{self.folder} holds no readable shard: draw some with linewise draw")

@@ -1,0 +1,1 @@
+"""Distillation: training a smaller network on the posteriors of a larger one. Used by the trainer only."""
