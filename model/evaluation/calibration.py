@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from linewise.model.evaluation.metrics import reliability
-from linewise.model.network.checkpoint import load_model, save
+from linewise.model.decoding.language_model import load as load_language
+from linewise.model.evaluation.metrics import fold_quotes, reliability
+from linewise.model.network.checkpoint import load_model, load_weights, save
+from linewise.model.recognition.passes import cut_windows
 from linewise.model.recognition.preprocess import Image, scale, to_tensor
-from linewise.model.recognition.reader import Reader
-from linewise.model.recognition.windows import cut_windows
+from linewise.model.recognition.reader import Reader, load
+from linewise.model.recognition.results import Stage
 from linewise.model.runtime.fused import fold_normalisation
 from linewise.model.runtime.quantised import Range, measure_ranges
 from linewise.model.synth.renderer import Sample
@@ -28,6 +30,7 @@ LOG_TEMPERATURE_MIN, LOG_TEMPERATURE_MAX = -math.log(5), math.log(5)
 MIN_TEMPERATURE = 1.0
 SEARCH_STEPS = 16  # of the golden-section search: a precision of 0.1 %
 BATCH_SAMPLES = 256
+MAX_CASCADE_LOSS = 0.001  # share of lines that the base network reads right and the cascade wrong, in balance
 MIN_PROBABILITY = 1e-6  # keeps the log-likelihood finite
 
 
@@ -91,6 +94,76 @@ def _outcomes(reader: Reader, samples: Sequence[Sample]) -> list[tuple[float, bo
     return outcomes
 
 
+@dataclass(frozen=True)
+class LabelledLine:
+    """An image with its text, whose case says nothing about the image if `ignore_case` is set."""
+
+    image: Image
+    text: str
+    ignore_case: bool = False
+
+    def equals(self, text: str) -> bool:
+        """Whether a text is the line's, but for the shape of quotes and dashes."""
+        own, other = fold_quotes(self.text), fold_quotes(text)
+        return own.lower() == other.lower() if self.ignore_case else own == other
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Confidence from which a fast network's answers count, the share of such answers, and the accuracy it costs.
+
+    `share`, `accuracy` (of the cascade) and `base_accuracy` are in [0, 1].
+    """
+
+    confidence: float
+    share: float
+    accuracy: float
+    base_accuracy: float
+
+
+def fit_acceptance(fast: Reader, base: Reader, lines: Sequence[LabelledLine], max_loss: float) -> Acceptance:
+    """Fit the lowest confidence at which a cascade loses no more than `max_loss` of the base reader's accuracy.
+
+    Raises:
+        ValueError: no lines.
+    """
+    if not lines:
+        raise ValueError("cannot fit a confidence: no lines")
+    images = [line.image for line in lines]
+    readings = fast.read(images)
+    is_right = [line.equals(reading.text) for line, reading in zip(lines, readings, strict=True)]
+    base_is_right = [line.equals(reading.text) for line, reading in zip(lines, base.read(images), strict=True)]
+    base_right = sum(base_is_right)
+    best, right = Acceptance(1.0, 0.0, base_right / len(lines), base_right / len(lines)), base_right
+    # A cascade takes the fast network's answers as they are, not rescored.
+    final = [index for index, reading in enumerate(readings) if reading.stage is Stage.BASE]
+    order = sorted(final, key=lambda index: -readings[index].confidence)
+    for count, index in enumerate(order, start=1):
+        right += is_right[index] - base_is_right[index]
+        if right >= base_right - max_loss * len(lines):
+            best = Acceptance(
+                readings[index].confidence, count / len(lines), right / len(lines), base_right / len(lines)
+            )
+    return best
+
+
+def save_fast(fast: Path, base: Path, lines: Sequence[LabelledLine]) -> Acceptance:
+    """Make the checkpoint `fast`, in place, the fast network of the base network `base`.
+
+    The networks read with the language model, as in use.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be used.
+        ValueError: no lines.
+        OSError: `fast` cannot be written.
+    """
+    weights, revision = load_weights(base)
+    language = load_language()
+    accepted = fit_acceptance(load(fast), Reader(weights, revision, language=language), lines, MAX_CASCADE_LOSS)
+    save_calibrated(fast, fast, accept_confidence=accepted.confidence, base_revision=revision)
+    return accepted
+
+
 def activation_ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, ...]:
     """Ranges of the activations inside a checkpoint's network on rendered samples.
 
@@ -111,15 +184,15 @@ def activation_ranges(weights: Path, samples: Sequence[Sample]) -> tuple[Range, 
     return measure_ranges(fold_normalisation(model), batches)
 
 
-def save_calibrated(weights: Path, temperature: float, ranges: Sequence[Range], out: Path) -> None:
-    """Copy the checkpoint `weights` to `out` with another temperature and other ranges.
+def save_calibrated(weights: Path, out: Path, **fields: Any) -> None:
+    """Copy the checkpoint `weights` to `out` with other values of `ModelConfig`'s fields.
 
     Raises:
         CheckpointError: `weights` cannot be used.
         OSError: `out` cannot be written.
     """
     model, _ = load_model(weights)
-    model.config = dataclasses.replace(model.config, temperature=temperature, ranges=tuple(ranges))
+    model.config = dataclasses.replace(model.config, **fields)
     save(model, out)
 
 

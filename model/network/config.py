@@ -30,6 +30,8 @@ class ModelConfig:
     of the backbone, `hidden` is the size of one LSTM direction. `temperature` divides the logits
     before the softmax (1 = uncalibrated). `stretch` is the horizontal scale relative to the
     vertical one: a frame of logits covers 4 pixels, and narrow letters need more frames.
+    `accept_confidence` and `base_revision` are for the fast network of a cascade: the confidence from which its
+    answer counts, and the revision of the base network that it was calibrated with.
     `ranges` are the value ranges of the activations for 8-bit convolutions, empty where they are not measured.
 
     Raises:
@@ -48,6 +50,8 @@ class ModelConfig:
     temperature: float = 1.0
     stretch: float = 1.2
     ranges: tuple[tuple[float, float], ...] = ()
+    accept_confidence: float = 1.0
+    base_revision: str = ""
 
     def __post_init__(self) -> None:
         if self.height % 8:
@@ -62,6 +66,8 @@ class ModelConfig:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         if self.stretch <= 0:
             raise ValueError(f"stretch must be positive, not {self.stretch}")
+        if not 0 <= self.accept_confidence <= 1:
+            raise ValueError(f"accept_confidence must be from 0 to 1, not {self.accept_confidence}")
         if not all(math.isfinite(low) and math.isfinite(high) and low <= 0 <= high and low < high
                    for low, high in self.ranges):  # fmt: skip
             raise ValueError("ranges must be finite, contain 0 and have different ends")

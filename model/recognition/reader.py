@@ -11,21 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linewise.model.decoding import ctc
-from linewise.model.decoding.beam_search import Candidate
 from linewise.model.decoding.hypotheses import Hypotheses, decode
 from linewise.model.decoding.language_model import LanguageModel
 from linewise.model.decoding.language_model import load as load_language
 from linewise.model.decoding.likelihood import text_probabilities
 from linewise.model.decoding.options import Decoding, build_decoding
-from linewise.model.decoding.rescoring import rescore
 from linewise.model.network.charset import Charset
 from linewise.model.network.checkpoint import DEFAULT_PATH, NetworkWeights, load_weights
 from linewise.model.network.config import ModelConfig
 from linewise.model.recognition import passes
-from linewise.model.recognition.augmented_views import augmented_views
+from linewise.model.recognition.cascade import FastStage, Rescorer, load_fast
 from linewise.model.recognition.placement import FramePlacement
 from linewise.model.recognition.preprocess import Image
-from linewise.model.recognition.results import Reading, TextFormat, build_reading, rescale_spans
+from linewise.model.recognition.results import Reading, Stage, TextFormat, build_reading, rescale_spans
 from linewise.model.recognition.rotation import has_rotation_evidence, most_confident, rotated, rotations
 from linewise.model.runtime.device import choose_device, require_torch
 from linewise.model.runtime.model_runner import recogniser_runner
@@ -48,19 +46,6 @@ class _FirstPass:
     reading: Reading
 
 
-@dataclass(frozen=True)
-class View:
-    """One view of an image with its log posteriors `(T, C)`.
-
-    `decoded` is the result of decoding the view by itself, where that has been done.
-    """
-
-    name: str
-    image: Image
-    log_probs: Array
-    decoded: ctc.Decoded | None = None
-
-
 class Reader(ProcessBound):
     """Reads images of single lines of text.
 
@@ -78,16 +63,19 @@ class Reader(ProcessBound):
         device: torch.device | str = "cpu",
         precision: str = "float32",
         language: LanguageModel | None = None,
+        fast: NetworkWeights[ModelConfig] | None = None,
     ) -> None:
         """Take over `model`: a network of torch may be modified, its normalisations folded into its convolutions.
 
         `device` is the name of a device of torch. `precision` is one of `model.runtime.precision.PRECISIONS`. `int8`
         computes the convolutions in 8-bit integers and the other layers in bfloat16 where the processor supports it.
         `auto` is the first of int8, bfloat16 and float32 that processor and weights support. Low-confidence readings
-        are rescored with `language`.
+        are rescored with `language`. Where the network runs in float32 on a CPU, a network `fast` reads before it,
+        and `model` reads only what that one is not sure of.
 
         Raises:
-            ValueError: an unknown precision, or one that the processor or the weights do not support.
+            ValueError: an unknown precision, one that the processor or the weights do not support, or a fast network
+                with another alphabet or other frames.
         """
         super().__init__()
         self.config: ModelConfig = model.config
@@ -99,6 +87,8 @@ class Reader(ProcessBound):
         self._runner = recogniser_runner(model, self.device, precision)
         self.precision = self._runner.precision
         self._limits = passes.runner_limits(self.device.type, self.precision)
+        takes_part = fast is not None and self.device.type == "cpu" and self.precision == "float32"
+        self._fast = FastStage(fast, self.config, self._limits) if fast is not None and takes_part else None
 
     def read(
         self,
@@ -122,22 +112,10 @@ class Reader(ProcessBound):
         if len(options) != len(images):
             raise ValueError(f"{len(options)} decodings for {len(images)} images")
         text_format = TextFormat(self._charset, typographic_quotes)
-        rotations_by_image = self._read_rotations(images, options, text_format)
-        chosen = [
-            candidates[most_confident([candidate.reading for candidate in candidates])]
-            for candidates in rotations_by_image
-        ]
-        readings = self._rescore_doubtful(chosen, options, text_format)
-        # Rescoring may leave too little evidence for a rotation.
-        upright = [
-            index for index, reading in enumerate(readings) if reading.turn and not has_rotation_evidence(reading.text)
-        ]
-        again = self._rescore_doubtful(
-            [rotations_by_image[index][0] for index in upright], [options[index] for index in upright], text_format
-        )
-        for index, reading in zip(upright, again, strict=True):
-            readings[index] = reading
-        return readings
+        sure = self._read_fast(images, options, text_format)
+        rest = [index for index in range(len(images)) if index not in sure]
+        others = self._read_base([images[index] for index in rest], [options[index] for index in rest], text_format)
+        return [reading for _, reading in sorted([*sure.items(), *zip(rest, others, strict=True)])]
 
     def decoding(
         self,
@@ -248,6 +226,42 @@ class Reader(ProcessBound):
             (logits,) = self._runner.logits([np.zeros(size, np.float32)])
             ctc.greedy(logits)
 
+    def _read_fast(
+        self, images: Sequence[Image], options: Sequence[Decoding | None], text_format: TextFormat
+    ) -> dict[int, Reading]:
+        """Readings of which the fast network is sure, by index, of upright images that are decoded greedily."""
+        if self._fast is None:
+            return {}
+        self._check_process()
+        candidates = [i for i, image in enumerate(images) if options[i] is None and len(_rotations(image)) == 1]
+        sure = self._fast.read([images[index] for index in candidates])
+        return {
+            index: replace(self._build_reading(hypotheses, images[index], None, text_format), stage=Stage.FAST)
+            for index, hypotheses in zip(candidates, sure, strict=True)
+            if hypotheses is not None
+        }
+
+    def _read_base(
+        self, images: Sequence[Image], options: Sequence[Decoding | None], text_format: TextFormat
+    ) -> list[Reading]:
+        """Readings by the base network, those of low confidence rescored."""
+        rotations_by_image = self._read_rotations(images, options, text_format)
+        chosen = [
+            candidates[most_confident([candidate.reading for candidate in candidates])]
+            for candidates in rotations_by_image
+        ]
+        readings = self._rescore_doubtful(chosen, options, text_format)
+        # Rescoring may leave too little evidence for a rotation.
+        upright = [
+            index for index, reading in enumerate(readings) if reading.turn and not has_rotation_evidence(reading.text)
+        ]
+        again = self._rescore_doubtful(
+            [rotations_by_image[index][0] for index in upright], [options[index] for index in upright], text_format
+        )
+        for index, reading in zip(upright, again, strict=True):
+            readings[index] = reading
+        return readings
+
     def _read_rotations(
         self, images: Sequence[Image], options: Sequence[Decoding | None], text_format: TextFormat
     ) -> list[list[_FirstPass]]:
@@ -275,47 +289,14 @@ class Reader(ProcessBound):
         """Readings of first passes, those of low confidence rescored."""
         readings = [first_pass.reading for first_pass in first_passes]
         doubtful = [i for i, first_pass in enumerate(first_passes) if first_pass.hypotheses.log_probs is not None]
-        for index, views in zip(doubtful, self._augment([first_passes[i] for i in doubtful]), strict=True):
-            if len(views) > 1 or self.language is not None:
-                others = first_passes[index].hypotheses.others
-                rescored = self._rescore(views, others, options[index], text_format)
-                readings[index] = replace(rescored, turn=readings[index].turn)
+        inputs = [(first_passes[i].image, first_passes[i].hypotheses) for i in doubtful]
+        rescorer = Rescorer(self._charset, self.config.temperature, self.language, self._logits)
+        for index, rescored in zip(doubtful, rescorer.rescore(inputs), strict=True):
+            if rescored is not None:
+                reading = self._build_reading(rescored.hypotheses, rescored.image, options[index], text_format)
+                reading = rescale_spans(reading, first_passes[index].image.shape[1] / rescored.image.shape[1])
+                readings[index] = replace(reading, look=rescored.view, turn=readings[index].turn, stage=Stage.RESCORED)
         return readings
-
-    def _augment(self, first_passes: Sequence[_FirstPass]) -> list[list[View]]:
-        """Views of each image: the image itself, then its augmented views."""
-        results: list[list[View]] = []
-        augmented: list[tuple[int, str, Image]] = []
-        for index, first_pass in enumerate(first_passes):
-            log_probs = first_pass.hypotheses.log_probs
-            assert log_probs is not None
-            results.append([View("", first_pass.image, log_probs, first_pass.hypotheses.best)])
-            augmented += [(index, name, image) for name, image in augmented_views(first_pass.image)]
-        log_probs_by_number: dict[int, Array] = {}
-        for numbers, logits in self._logits([image for _, _, image in augmented]):
-            log_probs_by_number.update(zip(numbers, ctc.log_posteriors(logits, self.config.temperature), strict=True))
-        for number, (index, name, image) in enumerate(augmented):
-            results[index].append(View(name, image, log_probs_by_number[number]))
-        return results
-
-    def _rescore(
-        self, views: Sequence[View], further: Sequence[Candidate], options: Decoding | None, text_format: TextFormat
-    ) -> Reading:
-        """The most probable text over all views, aligned to the view that supports it most.
-
-        `further` candidates are alternatives only.
-        """
-        best, *others = rescore(
-            [view.log_probs for view in views], self._charset, self.language, [candidate.ids for candidate in further]
-        )
-        view = views[best.view]
-        if view.decoded is not None and view.decoded.ids == best.ids:
-            decoded = replace(view.decoded, confidence=best.confidence)
-        else:
-            decoded = ctc.Decoded(best.ids, *ctc.align(view.log_probs, best.ids), best.confidence)
-        hypotheses = Hypotheses(decoded, tuple(Candidate(other.ids, other.confidence) for other in others))
-        reading = self._build_reading(hypotheses, view.image, options, text_format)
-        return rescale_spans(replace(reading, look=view.name), views[0].image.shape[1] / view.image.shape[1])
 
     def _logits(self, images: Sequence[Image]) -> Iterator[tuple[list[int], Array]]:
         """Indexes of some images and their logits `(B, T, C)`, a bounded batch at a time, until all are done."""
@@ -346,5 +327,7 @@ def load(
         ValueError: an unknown device or precision, or one that the processor, the weights or the installed packages do
             not support.
     """
-    weights, revision = load_weights(DEFAULT_PATH if path is None else path)
-    return Reader(weights, revision, choose_device(device), precision, load_language())
+    path = DEFAULT_PATH if path is None else path
+    weights, revision = load_weights(path)
+    fast, revision = load_fast(path, revision)
+    return Reader(weights, revision, choose_device(device), precision, load_language(), fast)

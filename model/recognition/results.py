@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from linewise.model.network.charset import STRAIGHT, Charset
@@ -28,6 +29,14 @@ class Alternative:
     confidence: float
 
 
+class Stage(StrEnum):
+    """Stage of the cascade that gave an answer: the fast network, the base network, or rescoring after it."""
+
+    FAST = "fast"
+    BASE = "base"
+    RESCORED = "rescored"
+
+
 @dataclass(frozen=True)
 class Reading:
     """Text of one image with confidences and character positions.
@@ -37,7 +46,7 @@ class Reading:
     next most probable texts, in descending order, at most as many as requested. `turn`, 0, 90 or 270,
     is the clockwise rotation in degrees in which the image was read; the spans of the characters
     run along the width of the rotated image. `look` names the augmented view that supports the text
-    most, as in `model.recognition.augmented_views`; "" is the image itself.
+    most, as in `model.recognition.augmented_views`; "" is the image itself. `stage` is the stage that answered.
     """
 
     text: str
@@ -47,6 +56,7 @@ class Reading:
     alternatives: tuple[Alternative, ...] = ()
     turn: int = 0
     look: str = ""
+    stage: Stage = Stage.BASE
 
 
 @dataclass(frozen=True)

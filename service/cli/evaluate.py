@@ -25,7 +25,9 @@ from linewise.service.cli.common import (
 
 if TYPE_CHECKING:
     from linewise.model import Reader
+    from linewise.model.evaluation.calibration import LabelledLine
     from linewise.model.evaluation.recognition import Prediction
+    from linewise.model.synth.renderer import Sample
 
 AgainstOption = Annotated[str, typer.Option(help="Engines to compare with, separated by commas: rapidocr,tesseract.")]
 
@@ -218,37 +220,74 @@ def _compare_engines(reader: Reader, folder: Path, images: int, against: str, ro
     return results
 
 
+def _labelled_lines(rendered: Sequence[Sample], real: Path | None) -> list[LabelledLine]:
+    """Rendered samples and as many of the held-out lines of real sets at most."""
+    from linewise.model.evaluation.calibration import LabelledLine
+    from linewise.model.train.data.mixture import real_line_weights
+    from linewise.model.train.data.real_lines import RealLines
+
+    lines = [LabelledLine(sample.image, sample.text) for sample in rendered]
+    if real is None:
+        return lines
+    held_out = list(RealLines(real_line_weights(real), held_out=True).all())
+    step = -(-len(held_out) // len(rendered))
+    return [*lines, *(LabelledLine(line.pixels(), line.text, line.ignore_case) for line in held_out[::step])]
+
+
 def calibrate(
     weights: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint to calibrate.")],
     out: Annotated[Path, typer.Argument(help="Checkpoint to write, with a new temperature and activation ranges.")],
     samples: Annotated[int, typer.Option(min=100, help="Number of rendered samples to measure on.")] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 1,
     device: DeviceOption = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Base network; the checkpoint becomes its fast network."),
+    ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Parquet files; their held-out lines are used beside --base."),
+    ] = None,
 ) -> None:
     """Fit the softmax temperature and measure activation ranges for 8-bit integers.
 
-    Both on samples in typefaces that are held out of training.
+    Both on samples in typefaces that are held out of training. With --base, fit the confidence from which the
+    network's answers count without the base network's.
     """
     require_training_extra()
-    from linewise.model import CheckpointError
-    from linewise.model import load as load_weights
+    from linewise.model import CheckpointError, Reader
+    from linewise.model.decoding.language_model import load as load_language
     from linewise.model.evaluation.calibration import (
         MIN_TEMPERATURE,
         activation_ranges,
         fit_temperature,
         save_calibrated,
+        save_fast,
     )
+    from linewise.model.network.checkpoint import load_weights
+    from linewise.model.runtime.device import choose_device
     from linewise.model.synth.renderer import Renderer
     from linewise.model.synth.sources.fonts import find_faces
 
     try:
-        reader = load_weights(weights, device)
+        # Without the fast network that may stand beside the weights.
+        network, revision = load_weights(weights)
+        reader = Reader(network, revision, choose_device(device), "auto", load_language())
         renderer = Renderer([face for face in find_faces() if face.held_out], seed)
         rendered = [renderer.sample(index) for index in range(samples)]
         fitted = fit_temperature(reader, rendered)
         temperature = max(MIN_TEMPERATURE, fitted)
-        save_calibrated(weights, temperature, activation_ranges(weights, rendered), out)
-    except (CheckpointError, RuntimeError, OSError) as error:
+        if base is None:
+            ranges = activation_ranges(weights, rendered)
+            save_calibrated(weights, out, temperature=temperature, ranges=ranges)
+        else:
+            save_calibrated(weights, out, temperature=temperature)
+            accepted = save_fast(out, base, _labelled_lines(rendered, real))
+            typer.echo(
+                f"answers from a confidence of {accepted.confidence:.3f} count: {accepted.share:.1%} of them, accuracy "
+                f"{accepted.accuracy:.2%} (the base network's: {accepted.base_accuracy:.2%})"
+            )
+    except (CheckpointError, RuntimeError, ValueError, OSError, KeyError) as error:
         fail(str(error), 1)
     typer.echo(f"temperature {reader.config.temperature:.3f} -> {temperature:.3f} (fitted: {fitted:.3f})")
 

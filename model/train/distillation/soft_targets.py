@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from linewise.model.decoding import ctc
 from linewise.model.network.charset import Charset
-from linewise.model.network.checkpoint import load_model
-from linewise.model.recognition.preprocess import to_tensor
-from linewise.model.runtime.onnx_session import OnnxNetwork
+from linewise.model.network.checkpoint import load_weights
+from linewise.model.recognition.preprocess import normalise
+from linewise.model.runtime.device import choose_device
+from linewise.model.runtime.model_runner import recogniser_runner
 from linewise.model.train.data.samples import SoftTargets, TrainingSample
 
 CLASSES_PER_FRAME = 6
@@ -29,10 +31,10 @@ class Teacher:
         Raises:
             CheckpointError: the weights are missing, damaged or do not fit.
         """
-        model, self.revision = load_model(weights)
-        self.config = model.config
-        self._charset = Charset(model.config.alphabet)
-        self._network = OnnxNetwork(model.eval())
+        network, self.revision = load_weights(weights)
+        self.config = network.config
+        self._charset = Charset(network.config.alphabet)
+        self._runner = recogniser_runner(network, choose_device("cpu"), "float32")
 
     def attach(self, samples: Sequence[TrainingSample], path: Path) -> None:
         """Set the targets of a shard's samples, from the file `path` if this teacher wrote it.
@@ -57,10 +59,12 @@ class Teacher:
             indexes = list(group)
             size = max(1, BATCH_PIXELS // width)
             for batch in (indexes[first : first + size] for first in range(0, len(indexes), size)):
-                (logits,) = self._network.logits([to_tensor([samples[i].image for i in batch])])
-                probabilities, classes = logits.softmax(-1).topk(CLASSES_PER_FRAME)
-                for i, p, c in zip(batch, probabilities.numpy(), classes.numpy(), strict=True):
-                    targets[i] = SoftTargets(c.astype(np.uint16), p.astype(np.float16))
+                (logits,) = self._runner.logits([normalise([samples[i].image for i in batch])])
+                probabilities = np.exp(ctc.log_posteriors(logits, 1.0))
+                classes = np.argsort(-probabilities, axis=-1)[..., :CLASSES_PER_FRAME]
+                best = np.take_along_axis(probabilities, classes, axis=-1)
+                for row, index in enumerate(batch):
+                    targets[index] = SoftTargets(classes[row].astype(np.uint16), best[row].astype(np.float16))
         return [targets[i] for i in range(len(samples))]
 
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from linewise.model.evaluation.calibration import (
+    LabelledLine,
     activation_ranges,
+    fit_acceptance,
     fit_temperature,
     negative_log_likelihood,
     save_calibrated,
@@ -72,7 +74,7 @@ def test_only_temperature_and_ranges_change(network: CRNN, tmp_path: Path) -> No
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     save(network, old)
     spans = activation_ranges(old, SAMPLES[:20])
-    save_calibrated(old, 1.7, spans, new)
+    save_calibrated(old, new, temperature=1.7, ranges=spans)
     before, after = load_model(old)[0], load_model(new)[0]
     assert (before.config.temperature, before.config.ranges) == (1.0, ())
     assert (after.config.temperature, after.config.ranges) == (1.7, spans)
@@ -87,3 +89,38 @@ def test_ranges_are_measured_at_every_width(network: CRNN, tmp_path: Path) -> No
     assert all(low <= 0 < high for low, high in spans)
     with pytest.raises(ValueError, match="without images"):
         activation_ranges(tmp_path / "weights.safetensors", [])
+
+
+class RecordedReader:
+    """Reads each image as the text and with the confidence recorded for its first pixel."""
+
+    def __init__(self, answers: list[tuple[str, float]]) -> None:
+        self.answers = answers
+
+    def read(self, images: Sequence[Pixels]) -> list[Reading]:
+        return [Reading(text, sure, sure, ()) for text, sure in (self.answers[int(image[0, 0])] for image in images)]
+
+
+def test_a_fast_network_answers_from_the_confidence_at_which_no_more_is_lost() -> None:
+    lines = [LabelledLine(np.full((8, 8), number, np.uint8), "a") for number in range(100)]
+    # The fast network is right above 0.6 but for one line at 0.8, and wrong below; the base network is always right.
+    fast = RecordedReader([("a" if n >= 60 and n != 80 else "b", n / 100) for n in range(100)])
+    base = RecordedReader([("a", 1.0)] * 100)
+    exact = fit_acceptance(fast, base, lines, 0.0)  # type: ignore[arg-type]
+    assert (exact.confidence, exact.share, exact.accuracy) == (0.81, 0.19, 1.0)
+    lenient = fit_acceptance(fast, base, lines, 0.01)  # type: ignore[arg-type]
+    assert (lenient.confidence, lenient.share, lenient.accuracy) == (0.6, 0.4, 0.99)
+    assert lenient.base_accuracy == 1.0
+
+
+def test_no_answer_of_a_fast_network_counts_that_is_worse_throughout() -> None:
+    lines = [LabelledLine(np.full((8, 8), number, np.uint8), "a") for number in range(10)]
+    never = fit_acceptance(RecordedReader([("b", 0.9)] * 10), RecordedReader([("a", 0.5)] * 10), lines, 0.0)  # type: ignore[arg-type]
+    assert (never.confidence, never.share) == (1.0, 0.0)
+
+
+def test_case_counts_only_where_it_is_known() -> None:
+    picture = np.zeros((8, 8), np.uint8)
+    assert LabelledLine(picture, "TOTAL", ignore_case=True).equals("Total")
+    assert not LabelledLine(picture, "TOTAL").equals("Total")
+    assert LabelledLine(picture, "it’s").equals("it's")

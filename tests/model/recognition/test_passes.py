@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from linewise.model import Reader
-from linewise.model.recognition.passes import PassLimits, pass_sizes, plan_passes
-from linewise.model.recognition.windows import Window
+from linewise.model.recognition.passes import PassLimits, Window, pass_sizes, plan_passes
 from tests.model.conftest import BAR, bars
 
 

@@ -62,7 +62,7 @@ def test_a_rotated_reading_never_ends_as_one_character(bar_reader: Reader, monke
     def one_character(views: Sequence[NDArray[np.float32]], *_: object) -> list[RescoredHypothesis]:
         return [RescoredHypothesis((1,), 0.5, 0)]
 
-    monkeypatch.setattr("linewise.model.recognition.reader.rescore", one_character)
+    monkeypatch.setattr("linewise.model.recognition.cascade.rescore", one_character)
     monkeypatch.setattr("linewise.model.decoding.hypotheses.RESCORE_THRESHOLD", 1.1)  # every reading is doubtful
     bar_reader.language = estimate({"house": 1})
     line, tall, bar = bar_reader.read([row_of(6), sideways, bars(32, {12: BAR}, height=64)])

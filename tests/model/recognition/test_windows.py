@@ -9,8 +9,7 @@ import pytest
 
 from linewise.model import Reader
 from linewise.model.network.config import ModelConfig
-from linewise.model.recognition.passes import PassLimits
-from linewise.model.recognition.windows import WINDOW_OVERLAP_PX, cut_windows, stitch_logits
+from linewise.model.recognition.passes import WINDOW_OVERLAP_PX, PassLimits, cut_windows, stitch_logits
 from tests.model.conftest import row_of
 
 CONFIG = ModelConfig(stretch=1.0)
