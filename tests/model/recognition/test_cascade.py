@@ -71,7 +71,7 @@ def test_constrained_and_turned_pictures_are_read_by_the_base_network() -> None:
 def test_networks_of_other_classes_or_frames_make_no_cascade() -> None:
     base = NetworkWeights.of(network(BASE, 1))
     for other in ({"alphabet": "abd"}, {"stretch": 1.0}):
-        fast = NetworkWeights.of(network(dataclasses.replace(BASE, **other), 2))  # type: ignore[arg-type]
+        fast = NetworkWeights.of(network(dataclasses.replace(BASE, **other), 2))
         with pytest.raises(ValueError, match=next(iter(other))):
             Reader(base, fast=fast)
 

@@ -35,7 +35,7 @@ def test_the_loss_is_least_for_the_targets_themselves() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 7)
     probabilities, classes = logits.softmax(-1).topk(7)
-    own = SoftTargets(classes[0].numpy().astype(np.uint16), probabilities[0].numpy().astype(np.float32))  # type: ignore[arg-type]
+    own = SoftTargets(classes[0].numpy().astype(np.uint16), probabilities[0].numpy().astype(np.float32))
     entropy = -(logits[0].softmax(-1) * logits[0].log_softmax(-1)).sum()
     same, none = soft_target_loss(logits, [own, None])
     assert same == pytest.approx(float(entropy), rel=1e-5) and none == 0
