@@ -135,7 +135,7 @@ def test_pages_are_turned_upright_and_straightened(tmp_path: Path) -> None:
         (["in.pdf"], {"LINEWISE_URL": "nowhere"}, 3, "LINEWISE_URL must be an address"),
         (["in.pdf"], {"LINEWISE_MAX_SIDE": "0"}, 3, "LINEWISE_MAX_SIDE"),
         (["-l", "xyz", "in.pdf"], {}, 3, "xyz"),
-        (["broken.pdf"], {}, 2, "broken.pdf"),
+        (["broken.pdf"], {}, 2, "InputFileError"),
         (["--pdf-renderer", "sandwich", "in.pdf"], {}, 3, "needs --pdf-renderer fpdf2"),
     ],
 )
