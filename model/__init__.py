@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from linewise.model.decoding.options import Decoding
     from linewise.model.network.checkpoint import CheckpointError
     from linewise.model.network.config import ModelConfig
+    from linewise.model.page.line_or_page import is_sure_line, likelier
     from linewise.model.page.pipeline import Pages, PageSteps
     from linewise.model.page.reader import PageReader, load_page_reader
     from linewise.model.page.results import FoundLine, PageLine, PageReading
@@ -28,6 +29,8 @@ __all__ = [
     "Pages",
     "Reader",
     "Reading",
+    "is_sure_line",
+    "likelier",
     "load",
     "load_page_reader",
     "width_bucket",
@@ -37,6 +40,7 @@ _MODULES = {
     "decoding.options": ("Decoding",),
     "network.checkpoint": ("CheckpointError",),
     "network.config": ("ModelConfig",),
+    "page.line_or_page": ("is_sure_line", "likelier"),
     "page.pipeline": ("PageSteps", "Pages"),
     "page.reader": ("PageReader", "load_page_reader"),
     "page.results": ("FoundLine", "PageLine", "PageReading"),

@@ -63,13 +63,20 @@ def span_quad(quad: Quad, start: float, end: float, turn: int = 0) -> Quad:
     return np.asarray(np.stack(corners), np.float32)
 
 
-def crop_line(page: Image, quad: Quad) -> Image:
-    """Crop a line, rectified, with a margin of `CROP_MARGIN_RATIO`; uint8, with the page's channels."""
+def padded_quad(quad: Quad) -> Quad:
+    """A line with a margin of `CROP_MARGIN_RATIO` on all sides."""
     width, height = quad_size(quad)
     margin = CROP_MARGIN_RATIO * min(width, height)
     x = (quad[1] - quad[0]) / max(width, MIN_SIDE_PX) * margin
     y = (quad[3] - quad[0]) / max(height, MIN_SIDE_PX) * margin
-    padded = np.asarray(quad + np.stack([-x - y, x - y, x + y, y - x]), np.float32)
+    return np.asarray(quad + np.stack([-x - y, x - y, x + y, y - x]), np.float32)
+
+
+def crop_line(page: Image, quad: Quad) -> Image:
+    """Crop a line, rectified, with a margin of `CROP_MARGIN_RATIO`; uint8, with the page's channels."""
+    width, height = quad_size(quad)
+    margin = CROP_MARGIN_RATIO * min(width, height)
+    padded = padded_quad(quad)
     if _is_axis_aligned(padded, 0.02 * height + 0.5):
         part = _slice(page, padded)
         if part.size:

@@ -24,10 +24,11 @@ DETECTION_SHORT_SIDE_PX = 1152
 SMALL_LINE_HEIGHT_PX = 12
 FINE_DETECTION_SHORT_SIDE_PX = 2 * DETECTION_SHORT_SIDE_PX
 
-# Longest lines of which the readings show whether a page is upside down, and their mean confidence from
-# which it is upright without a second reading.
+# Longest lines of which the readings show whether a page is upside down, their legibility from which it is upright
+# without a second reading, and the gain in legibility that turns it.
 ORIENTATION_MAX_LINES = 8
-UPRIGHT_MIN_CONFIDENCE = 0.5
+UPRIGHT_MIN_LEGIBILITY = 0.9
+TURNED_MIN_GAIN = 0.03
 
 # Yields crops of lines, any number of times, and is sent their readings; returns the page's reading.
 PageSteps = Generator[list[Image], Sequence[Reading], PageReading]
@@ -64,23 +65,23 @@ class Pages:
             for line in self._detect(plain)
         ]
 
-    def steps(self, page: Image, found: Sequence[FoundLine] | None = None) -> PageSteps:
+    def steps(self, page: Image, found: Sequence[FoundLine] | None = None, finds_orientation: bool = True) -> PageSteps:
         """Read a page whose lines are recognised by the caller.
 
         The generator yields crops of lines and is sent their readings. `found` are the lines of the page
-        where `find` has already run.
+        where `find` has already run. With `finds_orientation`, a page on its side or upside down is turned.
         """
         quads = [line.quad for line in (self.find(page) if found is None else found)]
         turn = 0
-        if _is_on_side(quads):  # detected again, because the detector is better at horizontal lines
+        if finds_orientation and _is_on_side(quads):  # detected again: the detector is better at horizontal lines
             page, turn = rotated(page, 90), 90
             quads = [line.quad for line in self.find(page)]
         readings = yield [crop_line(page, quad) for quad in quads]
         longest = sorted(range(len(quads)), key=lambda i: -quad_size(quads[i])[0])[:ORIENTATION_MAX_LINES]
-        confidence = sum(readings[i].confidence for i in longest)
-        if confidence < UPRIGHT_MIN_CONFIDENCE * len(longest):
+        upright = _legibility([readings[i] for i in longest])
+        if finds_orientation and longest and upright < UPRIGHT_MIN_LEGIBILITY:
             inverted = yield [rotated(crop_line(page, quads[i]), 180) for i in longest]
-            if sum(reading.confidence for reading in inverted) > confidence:
+            if _legibility(inverted) > upright + TURNED_MIN_GAIN:
                 last_pixel = np.array(page.shape[1::-1], np.float32) - 1
                 quads = [np.roll(last_pixel - quad, 2, 0) for quad in quads]
                 page, turn = rotated(page, 180), turn + 180
@@ -93,6 +94,15 @@ def _ordered_lines(quads: Sequence[Quad], readings: Sequence[Reading]) -> tuple[
     lines = [(reading, quad) for quad, reading in zip(quads, readings, strict=True) if reading.text]
     rows = reading_order([quad for _, quad in lines])
     return tuple(PageLine(*lines[index], number) for number, row in enumerate(rows) for index in row)
+
+
+def _legibility(readings: Sequence[Reading]) -> float:
+    """Mean confidence of all characters of some lines.
+
+    Wide gaps, curved lines and scraps lower the confidence in whole lines, but hardly that in their characters.
+    """
+    confidences = [character.confidence for reading in readings for character in reading.characters]
+    return sum(confidences) / max(1, len(confidences))
 
 
 def _is_on_side(quads: Sequence[Quad]) -> bool:

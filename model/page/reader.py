@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from linewise.model.decoding.options import Decoding
 from linewise.model.network.checkpoint import NetworkWeights
 from linewise.model.network.config import DetectorConfig
 from linewise.model.page.detector import kernel_probabilities, load_detector_weights
+from linewise.model.page.line_or_page import is_sure_line, likelier
 from linewise.model.page.pipeline import Pages
 from linewise.model.page.postprocess import find_lines
 from linewise.model.page.results import FoundLine, PageReading
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.reader import Reader, load
+from linewise.model.recognition.results import Reading
 from linewise.model.runtime.model_runner import detector_runner
 from linewise.model.runtime.process import ProcessBound
 
@@ -48,8 +51,10 @@ class PageReader(Pages, ProcessBound):
         self._check_process()
         return find_lines(kernel_probabilities(self._network, plain))
 
-    def read(self, page: Image) -> PageReading:
+    def read(self, page: Image, decoding: Decoding | None = None) -> PageReading:
         """Read a uint8 page, `(H, W)` grey or `(H, W, 3)` RGB, rotated by any multiple of 90 degrees.
+
+        `decoding`, from `Reader.decoding`, applies to each line.
 
         Raises:
             ValueError: an array of another type or shape, or an empty one.
@@ -58,10 +63,23 @@ class PageReader(Pages, ProcessBound):
         try:
             crops = next(steps)
             while True:
-                crops = steps.send(self.reader.read(crops))
+                crops = steps.send(self.reader.read(crops, [decoding] * len(crops)))
         except StopIteration as end:
             reading: PageReading = end.value
             return reading
+
+    def read_auto(
+        self, image: Image, line: Reading | None = None, decoding: Decoding | None = None
+    ) -> Reading | PageReading:
+        """Read a uint8 image, `(H, W)` or `(H, W, 3)`, as one line or as a page, whichever is likelier.
+
+        `line` is the image's reading as one line where that is known. Lines are detected only where it is not sure.
+
+        Raises:
+            ValueError: an array of another type or shape, or an empty one.
+        """
+        reading = line or self.reader.read([image], [decoding])[0]
+        return reading if is_sure_line(image, reading) else likelier(image, reading, self.read(image, decoding))
 
 
 def load_page_reader(detector: str | os.PathLike[str] | None = None, reader: Reader | None = None) -> PageReader:

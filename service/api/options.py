@@ -67,20 +67,22 @@ class QueryOptions(BaseModel):
         description="Withhold texts with a lower confidence: `text` is then empty, with the warning `low_confidence`.",
         examples=[0.5],
     )
-    orientation: Literal["0", "90", "180", "270", "auto"] = Field(
-        default="0",
+    orientation: Literal["0", "90", "180", "270", "auto"] | None = Field(
+        default=None,
+        json_schema_extra=without_null,
         description=(
-            "Clockwise rotation before recognition, in degrees, in addition to the EXIF orientation. `auto` tries 0 and"
-            " 180 and keeps the more confident text. An image much taller than wide is also tried at 90 and 270."
+            "Clockwise rotation before recognition, in degrees, in addition to the EXIF orientation; no other is tried,"
+            " except that a line much taller than wide is also read at 90 and 270. By default, and with `auto`, pages"
+            " are turned where their upright reading is not sure. With `mode=line`, the default is 0, and `auto` tries"
+            " 0 and 180 and keeps the more confident text."
         ),
         examples=["auto"],
     )
-
-    mode: Literal["line", "page", "auto"] = Field(
-        default="line",
+    mode: Literal["auto", "line", "page"] = Field(
+        default="auto",
         description=(
-            "`line` reads the image as one line of text; `page` detects lines and reads each; `auto` detects lines and"
-            " reads an image with at most one as a line."
+            "`line` reads the image as one line of text; `page` detects lines and reads each; `auto` reads the image as"
+            " one line and, where that is not sure, as a page as well, and keeps the likelier result."
         ),
         examples=["page"],
     )
@@ -113,8 +115,15 @@ class Options(QueryOptions):
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Clockwise rotations to try, in degrees."""
-        return (0, 180) if self.orientation == "auto" else (int(self.orientation),)
+        """Clockwise rotations to try, in degrees, before the text itself shows whether it is upright."""
+        if self.orientation == "auto" and self.mode == "line":
+            return (0, 180)
+        return (0,) if self.orientation in (None, "auto") else (int(self.orientation),)
+
+    @property
+    def finds_orientation(self) -> bool:
+        """Whether pages may be turned as their text suggests."""
+        return self.orientation in (None, "auto")
 
     @property
     def decoded_otherwise(self) -> bool:

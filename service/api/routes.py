@@ -141,6 +141,7 @@ async def recognition_options_of(engine: Engine, options: Options, output_format
     return RecognitionOptions(
         mode=options.mode,
         turns=options.turns,
+        finds_orientation=options.finds_orientation,
         decoding=decoding,
         min_confidence=options.min_confidence,
         with_characters=output_format is not Format.JSON or options.detail is Detail.CHARS,

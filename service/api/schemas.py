@@ -133,7 +133,7 @@ class RecognizedText(ResponseModel):
         default=None, description="With `alternatives` above 0: the next best texts, most probable first."
     )
     mode: Literal["line", "page"] | None = Field(
-        default=None, description="With `mode=page` or `auto`: how the image was read."
+        default=None, description="How the image was read; left out with `mode=line`."
     )
     lines: list[LineInfo] | None = Field(default=None, description="For a page: its lines in reading order.")
     pages: list[PageInfo] | None = Field(

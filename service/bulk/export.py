@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from linewise.service.bulk.auto import AutoReader
 from linewise.service.bulk.sources import Failure, content, displayed
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, PageReader, PageReading, Reading
     from linewise.service.documents.image import ImageLimits, UprightImage
-    from linewise.service.documents.layout import Document
+    from linewise.service.documents.layout import Document, Page
     from linewise.service.inference.loading import LineReader
 
 Form = Literal["json", "text", "hocr", "alto", "pdf"]
@@ -56,26 +57,49 @@ def render_source(
     source: str,
     form: Form,
     reader: LineReader,
-    pages: PageReader | None,
+    pages: PageReader | AutoReader | None,
     limits: ImageLimits,
     decoding: Decoding | None = None,
     alternatives: int = 0,
 ) -> bytes | Failure:
-    """Read a source, as pages if ``pages`` is given, and return its file; one broken page fails the whole document."""
+    """Read a source and return its file; one broken page fails the whole document.
+
+    The source is read as one line without ``pages``, as pages with a ``PageReader``.
+    """
     from linewise.service.errors import ServiceError
     from linewise.service.formats.formats import Format, render
 
     try:
         data = content(source)
-        document = _read(data, reader, pages, limits, decoding)
+        if isinstance(pages, AutoReader):
+            document = _read_auto(source, data, pages, limits)
+        else:
+            document = _read(data, reader, pages, limits, decoding)
+        if isinstance(document, Failure):
+            return document
         if form == "json":
-            return _as_json(source, document, alternatives).encode()
+            return "".join(
+                as_json(source, number, page, alternatives) + "\n"
+                for number, page in enumerate(document.pages, start=1)
+            ).encode()
         steps = render(Format(form), document, lambda: data, limits)
         return next(step for step in steps if step is not None)
     except ServiceError as error:
         return Failure(source, error.detail)
     except OSError as error:
         return Failure(source, (error.strerror or "cannot be opened") + ".")
+
+
+def _read_auto(source: str, data: bytes, reader: AutoReader, limits: ImageLimits) -> Document | Failure:
+    from linewise.service.documents.layout import Document
+    from linewise.service.documents.multipage import open_file
+
+    pages = []
+    for read in reader.read_file(source, open_file(data, limits)):
+        if isinstance(read, Failure):
+            return read
+        pages.append(read.page())
+    return Document(tuple(pages))
 
 
 def _read(
@@ -98,29 +122,26 @@ def _read(
     return Document(tuple(document_pages))
 
 
-def _as_json(source: str, document: Document, alternatives: int) -> str:
+def as_json(source: str, number: int, page: Page, alternatives: int = 0) -> str:
+    """Return the JSON object of a line, or of page ``number`` from 1, without a line break."""
     from linewise.service.formats.json_document import line_record, page_record
 
-    if document.pages[0].mode == "line":
-        records = [line_record(displayed(source), document.pages[0], with_alternatives=alternatives > 0)]
+    if page.mode == "line":
+        record = line_record(displayed(source), page, with_alternatives=alternatives > 0)
     else:
-        records = [page_record(displayed(source), number, page) for number, page in enumerate(document.pages, start=1)]
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        record = page_record(displayed(source), number, page, with_alternatives=alternatives > 0)
+    return json.dumps(record, ensure_ascii=False)
 
 
 def line_as_json(source: str, image: UprightImage, reading: Reading, alternatives: int) -> str:
     """Return the JSON object of an image of one line, without a line break."""
     from linewise.service.documents.assembly import page_from_line
-    from linewise.service.formats.json_document import line_record
 
-    page = page_from_line(image, reading.turn, reading, with_characters=False)
-    return json.dumps(line_record(displayed(source), page, with_alternatives=alternatives > 0), ensure_ascii=False)
+    return as_json(source, 1, page_from_line(image, reading.turn, reading, with_characters=False), alternatives)
 
 
 def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
     """Return the JSON object of page ``number``, from 1, without a line break."""
     from linewise.service.documents.assembly import page_from_lines
-    from linewise.service.formats.json_document import page_record
 
-    page = page_from_lines(image, reading.turn, reading, with_characters=False)
-    return json.dumps(page_record(displayed(source), number, page), ensure_ascii=False)
+    return as_json(source, number, page_from_lines(image, reading.turn, reading, with_characters=False))

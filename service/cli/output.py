@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linewise.service.bulk.export import Form, line_as_json, page_as_json, render_source
+from linewise.service.bulk.auto import BATCH_SIZE_IMAGES, AutoReader
+from linewise.service.bulk.export import Form, as_json, line_as_json, page_as_json, render_source
 from linewise.service.bulk.sources import Failure, displayed, document_length, document_pages, open_source
 from linewise.service.cli.common import fail, print_error, progress_bar, replicas_from_environment, require_packages
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from linewise.service.documents.image import ImageLimits, UprightImage
     from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
-
-PRINT_BATCH_SIZE_IMAGES = 16  # fills a batch of the network; larger ones only delay the first line
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ def _read_in_batches(
     reader: LineReader, sources: list[str], limits: ImageLimits, decoding: Decoding | None
 ) -> Iterator[LineResult | Failure]:
     """Read images in batches; yields the results in the order of the sources."""
-    for first in range(0, len(sources), PRINT_BATCH_SIZE_IMAGES):
-        batch = [(source, open_source(source, limits)) for source in sources[first : first + PRINT_BATCH_SIZE_IMAGES]]
+    for first in range(0, len(sources), BATCH_SIZE_IMAGES):
+        batch = [(source, open_source(source, limits)) for source in sources[first : first + BATCH_SIZE_IMAGES]]
         pixels = [image.pixels for _, image in batch if not isinstance(image, Failure)]
         readings = iter(reader.read(pixels, [decoding] * len(pixels)) if pixels else [])
         for source, image in batch:
@@ -90,6 +89,28 @@ def _draw_explanation(reader: LineReader, image: UprightImage, picture: Path) ->
         draw(explain(reader, image.pixels), reader.config.alphabet, picture)
     except (OSError, ValueError) as error:  # a missing folder, an unknown suffix
         fail(f"{picture}: {error}", 1)
+
+
+def print_auto(reader: AutoReader, sources: list[str], json_alternatives: int | None) -> int:
+    """Print each image as one line or as a page, and the pages of documents; returns the number of failures.
+
+    ``json_alternatives`` is the number of alternative texts in JSON, None for plain text.
+    """
+    failures = 0
+    alone = len(sources) == 1
+    with progress_bar(len(sources)) as advance:
+        for read in reader.read(sources):
+            advance()
+            if isinstance(read, Failure):
+                failures += 1
+                print_error(f"{read.source}: {read.reason}")
+            elif json_alternatives is not None:
+                page = read.page(with_characters=False)
+                typer.echo(as_json(read.source, read.number, page, json_alternatives))
+            else:
+                for text in read.texts:
+                    typer.echo(_plain_line(read.source, text, alone=alone))
+    return failures
 
 
 def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, *, as_json: bool) -> int:
@@ -127,7 +148,7 @@ def write_documents(
     documents: dict[str, Path | None],
     form: Form,
     reader: LineReader,
-    pages: PageReader | None,
+    pages: PageReader | AutoReader | None,
     limits: ImageLimits,
     decoding: Decoding | None = None,
     alternatives: int = 0,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from linewise.service.bulk.auto import AutoReader
 from linewise.service.bulk.export import ExportError, Form, targets
 from linewise.service.bulk.sources import DOCUMENTS, SUFFIXES, image_files
 from linewise.service.cli.common import (
@@ -22,13 +23,22 @@ from linewise.service.cli.common import (
     require_ray,
     settings_from,
 )
-from linewise.service.cli.output import print_lines, print_pages, write_documents, write_rows, write_rows_on_ray
+from linewise.service.cli.output import (
+    print_auto,
+    print_lines,
+    print_pages,
+    write_documents,
+    write_rows,
+    write_rows_on_ray,
+)
 
 if TYPE_CHECKING:
     from linewise.model import PageReader
     from linewise.service.bulk.ray_data import DecodingArguments
     from linewise.service.inference.loading import LineReader
     from linewise.service.settings import Settings
+
+Mode = Literal["auto", "line", "page"]
 
 ImagesArgument = Annotated[
     list[str],
@@ -50,9 +60,14 @@ ExplainOption = Annotated[
     Path | None,
     typer.Option(help="PNG to draw for one image: its characters, their alternatives, and the alignment."),
 ]
-PageOption = Annotated[
-    bool, typer.Option("--page", help="Detect the lines of text first, for receipts, letters and PDFs.")
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option(
+        help="Read images as one line, as pages, or (auto, the default) as one line and, where that is not sure, as a"
+        " page. Rows of --output and --explain take lines."
+    ),
 ]
+PageOption = Annotated[bool, typer.Option("--page", help="Short for --mode page.")]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -71,6 +86,7 @@ def read(
     charset_exclude: ExcludeOption = "",
     lexicon: LexiconOption = None,
     explain: ExplainOption = None,
+    mode: ModeOption = None,
     page: PageOption = False,
     output: OutputOption = None,
     engine: EngineOption = "embedded",
@@ -79,11 +95,14 @@ def read(
 ) -> None:
     """Print the text of each image: the text alone for a single image, else path, tab and text.
 
-    With --page each line of text is printed on its own line, in reading order.
+    Each line of a page is printed on its own line, in reading order. Small pictures that read surely as one line are
+    taken for a line.
     """
     settings = settings_from(device=device, weights=weights)
     constraints = Constraints(alternatives, charset, charset_exclude, lexicon)
-    options = ReadOptions(as_json, form, constraints, explain, page, output, engine)
+    if page and mode not in (None, "page"):
+        fail(f"--page and --mode {mode} contradict each other: leave out one of them", 2)
+    options = ReadOptions(as_json, form, constraints, explain, "page" if page else mode, output, engine)
     check_options(options)
     run(make_plan(images, options), settings)
 
@@ -110,15 +129,24 @@ class Constraints:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of ``linewise read`` apart from the images, the device and the weights."""
+    """Options of ``linewise read`` apart from the images, the device and the weights.
+
+    ``requested_mode`` is None where the images decide, or the output that takes lines only.
+    """
 
     as_json: bool
     form: Form | None
     constraints: Constraints
     explain: Path | None
-    page: bool
+    requested_mode: Mode | None
     output: Path | None
     engine: EngineName
+
+    @property
+    def mode(self) -> Mode:
+        """How to read the images."""
+        takes_lines = self.adds_rows or self.explain is not None
+        return self.requested_mode or ("line" if takes_lines else "auto")
 
     @property
     def adds_rows(self) -> bool:
@@ -149,8 +177,13 @@ def check_options(options: ReadOptions) -> None:
     on_ray = options.engine == "ray"
     if options.form is not None and (options.as_json or options.explain or on_ray):
         fail("--format cannot be combined with --json, --explain or --engine ray: leave out one of them", 2)
-    if options.adds_rows and (options.as_json or options.constraints.alternatives or options.explain or options.page):
-        fail("--output adds rows of a fixed form: leave out --json, --alternatives, --explain and --page", 2)
+    other_form = options.as_json or options.constraints.alternatives or options.explain or options.mode != "line"
+    if options.adds_rows and other_form:
+        fail(
+            "--output adds rows of a fixed form, one for each line: leave out --json, --alternatives, --explain, --page"
+            " and other modes than line",
+            2,
+        )
     if on_ray and not options.adds_rows:
         fail("--engine ray writes rows to a file: name it with --output", 2)
     if on_ray:
@@ -159,14 +192,14 @@ def check_options(options: ReadOptions) -> None:
 
 def make_plan(images: list[str], options: ReadOptions) -> ReadPlan:
     """Resolve the images and their output files; exit with 1 or 2 if that is impossible."""
-    sources = list(image_files(images, DOCUMENTS if options.page else SUFFIXES))
+    sources = list(image_files(images, SUFFIXES if options.mode == "line" else DOCUMENTS))
     if not sources:
         fail(f"no images in {', '.join(images)}", 1)
-    if options.explain is not None and options.page:
-        fail("--explain takes an image of one line: leave out --page", 2)
+    if options.explain is not None and options.mode != "line":
+        fail("--explain takes an image of one line: leave out --page and other modes than line", 2)
     if options.explain is not None and len(sources) != 1:
         fail(f"--explain takes one image, not {len(sources)}", 2)
-    if options.page and options.constraints.given:
+    if options.mode == "page" and options.constraints.given:
         fail("--page decodes without constraints: leave out --alternatives, --charset, --charset-exclude, --lexicon", 2)
     return ReadPlan(sources, options, _documents(sources, options))
 
@@ -200,7 +233,7 @@ def run(plan: ReadPlan, settings: Settings) -> None:
 
         share_cores(settings.batch_limits.threads)  # before the model is loaded
     reader = open_reader(settings)
-    failures = _read_pages(plan, reader, settings) if plan.options.page else _read_lines(plan, reader, settings)
+    failures = _read_pages(plan, reader, settings) if plan.options.mode == "page" else _read(plan, reader, settings)
     if failures:
         raise typer.Exit(1)
 
@@ -209,13 +242,14 @@ def _read_pages(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     """Read the images as pages and return the number of failures."""
     options, limits = plan.options, settings.image_limits
     pages = _open_page_reader(reader)
+    assert pages is not None
     if plan.documents is not None and options.form is not None:
         return write_documents(plan.documents, options.form, reader, pages, limits)
     return print_pages(pages, plan.sources, limits, as_json=options.prints_json)
 
 
-def _read_lines(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
-    """Read the images as single lines and return the number of failures; failures in rows are not counted."""
+def _read(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
+    """Read the images, as lines or by what they are, and return the number of failures; those in rows do not count."""
     options, limits = plan.options, settings.image_limits
     alternatives = options.constraints.alternatives
     try:
@@ -223,10 +257,14 @@ def _read_lines(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
         decoding = reader.decoding(*decoding_arguments)
     except ValueError as error:  # also raised by a lexicon that is not UTF-8
         fail(str(error), 2)
+    pages = _open_page_reader(reader) if options.mode == "auto" else None
+    auto = AutoReader(reader, pages, limits, decoding) if pages is not None else None
     if plan.documents is not None and options.form is not None:
-        return write_documents(plan.documents, options.form, reader, None, limits, decoding, alternatives)
+        return write_documents(plan.documents, options.form, reader, auto, limits, decoding, alternatives)
+    json_alternatives = alternatives if options.prints_json else None
+    if auto is not None:
+        return print_auto(auto, plan.sources, json_alternatives)
     if options.output is None:
-        json_alternatives = alternatives if options.prints_json else None
         return print_lines(reader, plan.sources, limits, decoding, json_alternatives, options.explain)
     sources = list(dict.fromkeys(plan.sources))
     if options.engine == "ray":
@@ -236,9 +274,10 @@ def _read_lines(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     return 0
 
 
-def _open_page_reader(reader: LineReader) -> PageReader:
+def _open_page_reader(reader: LineReader) -> PageReader | None:
+    """Load the page reader for a recogniser of this package; None for any other recogniser."""
     from linewise.model import PageReader
 
     pages = open_page_finder(reader)
-    assert isinstance(pages, PageReader)
+    assert pages is None or isinstance(pages, PageReader)
     return pages

@@ -7,9 +7,9 @@ images in such a process too, since neither library can be interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -50,8 +50,10 @@ CHEAP_DECODE_S = 0.5
 
 _IMAGE_ERRORS = {kind.code: kind for kind in ImageError.__subclasses__()}
 
+T = TypeVar("T")
+
 # Decodes one upload within limits. Without a ``Stop``, it does so quickly or raises ``CostlyImage``.
-OpenImage = Callable[[ImageLimits, Stop | None], UprightImage]
+OpenImage = Callable[[ImageLimits, Stop | None], T]
 
 
 def is_pdf(data: bytes) -> bool:
@@ -82,6 +84,39 @@ def page_count(data: bytes, limit: int, stop: Stop | None = None) -> int:
     if count == 0:
         raise Undecodable("The document has no pages.")
     return count
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file with the number of its pages.
+
+    ``line_image`` is its image reduced to the size of a line; None for a PDF, and for a TIFF of several pages.
+    """
+
+    data: bytes
+    pages: int
+    line_image: UprightImage | None
+
+    def page_image(self, limits: ImageLimits) -> UprightImage:
+        """Decode the only image at the size of a page, unless it has that size already."""
+        assert self.line_image is not None
+        return self.line_image if self.line_image.scale == 1 else decode_page(self.data, 0, limits)
+
+
+def open_file(data: bytes, limits: ImageLimits) -> OpenedFile:
+    """Count the pages of a file, and decode an image that may be a line; raises what ``decode_page`` does."""
+    pages = page_count(data, limits.max_pages)
+    return OpenedFile(data, pages, None if pages > 1 or is_pdf(data) else decode(data, limits))
+
+
+def open_line_or_pages(read_bytes: Callable[[], bytes], limits: ImageLimits, stop: Stop | None) -> OpenedFile:
+    """Open a file like ``open_file``; an ``OpenImage`` after the first argument, for which a PDF is costly."""
+    data = read_bytes()
+    if stop is None and is_pdf(data):
+        raise CostlyImage
+    pages = page_count(data, limits.max_pages, stop)
+    single = pages == 1 and not is_pdf(data)
+    return OpenedFile(data, pages, open_line(lambda: data, limits, stop) if single else None)
 
 
 def open_line(read_bytes: Callable[[], bytes], limits: ImageLimits, stop: Stop | None) -> UprightImage:

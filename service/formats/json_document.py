@@ -38,7 +38,7 @@ def line_record(source: str, page: Page, *, with_alternatives: bool) -> dict[str
     return record
 
 
-def page_record(source: str, number: int, page: Page) -> dict[str, Any]:
+def page_record(source: str, number: int, page: Page, *, with_alternatives: bool = False) -> dict[str, Any]:
     """Return the command line's record of page ``number``, from 1."""
     width, height = page.unturned_size
     return {
@@ -48,7 +48,11 @@ def page_record(source: str, number: int, page: Page) -> dict[str, Any]:
         "width": width,
         "height": height,
         "turn": page.turn,
-        "lines": [{**_text_fields(line), "polygon": line.page_polygon, "row": line.row} for line in page.lines],
+        "lines": [
+            {**_text_fields(line), "polygon": line.page_polygon, "row": line.row}
+            | _line_details(line, with_characters=False, with_alternatives=with_alternatives)
+            for line in page.lines
+        ],
     }
 
 

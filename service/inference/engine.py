@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from linewise.service.cpu import granted_cores
 from linewise.service.documents.decode_cost import CostlyImage
-from linewise.service.documents.image import ImageLimits, UprightImage
+from linewise.service.documents.image import ImageLimits
 from linewise.service.documents.multipage import OpenImage
 from linewise.service.documents.workers.pool import WatchedPool
 from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
@@ -182,6 +182,11 @@ class Engine:
         return self._reader
 
     @property
+    def finds_lines(self) -> bool:
+        """Whether a page finder is loaded."""
+        return self._pages is not None
+
+    @property
     def pages(self) -> PageFinder:
         """The loaded page finder. Raises ``InvalidOption`` if this model has none."""
         if self._pages is None:
@@ -234,10 +239,10 @@ class Engine:
         """
         return await self._slow_pool.run(work, allowance)
 
-    async def decode(self, open_image: OpenImage) -> tuple[UprightImage, float]:
+    async def decode(self, open_image: OpenImage[T]) -> tuple[T, float]:
         """Open an image within the limits: quickly, or if it is costly, aside; return it and the seconds it took."""
 
-        def work(stop: Stop | None) -> tuple[UprightImage, float]:
+        def work(stop: Stop | None) -> tuple[T, float]:
             started = time.perf_counter()
             image = open_image(self._image_limits, stop)
             return image, time.perf_counter() - started

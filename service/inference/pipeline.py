@@ -1,6 +1,7 @@
 """Recognition of one uploaded file: decoding, line detection, batched reading, document model.
 
-An image is read as one line, or as a page whose lines are batched together with those of other requests.
+An image is read as one line, or as a page whose lines are batched together with those of other requests; by default
+as a page only where the reading as one line is not sure.
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from linewise.model import PageReading, is_sure_line, likelier
 from linewise.service.documents.assembly import page_from_line, page_from_lines
 from linewise.service.documents.conversion import Pixels
 from linewise.service.documents.image import UprightImage, rotated
 from linewise.service.documents.layout import Document, Page
-from linewise.service.documents.multipage import open_line, open_page, page_count
+from linewise.service.documents.multipage import OpenedFile, open_line, open_line_or_pages, open_page, page_count
 from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine, within
 from linewise.service.inference.results import BatchedResult
 
 if TYPE_CHECKING:
-    from linewise.model import Decoding, PageReading, PageSteps, Reading
+    from linewise.model import Decoding, PageSteps, Reading
 
 # More crops of one page are not in the queue at the same time.
 MAX_PAGE_LINES_IN_FLIGHT = 64
@@ -37,14 +39,16 @@ BEAM_SEARCH_WEIGHT = 1.5
 class RecognitionOptions:
     """How to read a file.
 
-    ``turns`` are the clockwise rotations in degrees to try; pages use the first one. Mode ``auto`` reads an image with
-    at most one detected line as a line. A line whose confidence is below ``min_confidence`` is withheld.
-    ``with_characters`` adds the characters of each line to the document. A document of several pages may take
-    ``page_timeout`` seconds longer for each page after the first, until ``latest_deadline`` at most.
+    ``turns`` are the clockwise rotations in degrees to try; pages use the first one, and are turned further as their
+    text suggests if ``finds_orientation`` is set. Mode ``auto`` reads an image as one line and, where that is not sure,
+    as a page as well. A line whose confidence is below ``min_confidence`` is withheld. ``with_characters`` adds the
+    characters of each line to the document. A document of several pages may take ``page_timeout`` seconds longer for
+    each page after the first, until ``latest_deadline`` at most.
     """
 
-    mode: Literal["line", "page", "auto"] = "line"
+    mode: Literal["auto", "line", "page"] = "auto"
     turns: tuple[int, ...] = (0,)
+    finds_orientation: bool = True
     decoding: Decoding | None = None
     min_confidence: float = 0.0
     with_characters: bool = False
@@ -67,6 +71,16 @@ class RecognitionResult:
     inference_time: float
 
 
+@dataclass(frozen=True)
+class _LineResult:
+    """The reading of an image as one line; ``turn`` is the clockwise rotation in degrees before the reader's own."""
+
+    turn: int
+    reading: Reading
+    queue_time: float
+    inference_time: float
+
+
 async def recognize(
     engine: Engine, ticket: Ticket[Reading], read_bytes: Callable[[], bytes], options: RecognitionOptions
 ) -> RecognitionResult:
@@ -75,33 +89,30 @@ async def recognize(
     Raises ``ImageError``, ``DeadlineExceeded``, ``QueueFull``, ``NotReady``, ``InvalidOption`` for a mode that the
     model does not support, and what ``read_bytes`` raises.
     """
-    if options.mode == "line":
-        async with within(ticket.deadline):
-            image, decode_time = await engine.decode(partial(open_line, read_bytes))
-            return await _read_line(ticket, image, decode_time, options)
-    finder = engine.pages
     async with within(ticket.deadline):
-        data = await engine.offload(read_bytes)
-        with Stop() as stop:
-            counting = partial(page_count, data, engine.image_limits.max_pages, stop)
-            count = await engine.offload_slow(counting, WALL_LIMIT_S)
+        if options.mode == "line" or (options.mode == "auto" and not engine.finds_lines):
+            image, decode_time = await engine.decode(partial(open_line, read_bytes))
+            return _from_line(image, decode_time, await _read_line(ticket, image, options), options)
+        if options.mode == "auto":
+            file, decode_time = await engine.decode(partial(open_line_or_pages, read_bytes))
+            if file.line_image is not None:
+                return await _read_auto(engine, ticket, file, decode_time, options)
+            data, count = file.data, file.pages
+        else:
+            engine.pages  # noqa: B018 - raises InvalidOption before the file is read
+            data = await engine.offload(read_bytes)
+            with Stop() as stop:
+                counting = partial(page_count, data, engine.image_limits.max_pages, stop)
+                count = await engine.offload_slow(counting, WALL_LIMIT_S)
         _announce_pages(ticket, count, options)
     async with within(ticket.deadline):
         results: list[RecognitionResult] = []
         for number in range(count):  # sequentially: one page's pixels are in memory at a time
             image, decode_time = await engine.decode(partial(open_page, data, number))
-            upright = rotated(image.pixels, options.turns[0])
-            started = time.monotonic()
-            lines = await engine.offload_slow(partial(finder.find, upright))
-            if options.mode == "auto" and count == 1 and len(lines) < 2:
-                return await _read_line(ticket, image, decode_time, options)
-            detection_time = time.monotonic() - started
-            reading, queue_time, read_time = await _read_page(
-                engine, ticket, finder.steps(upright, lines), options.decoding
-            )
+            reading, queue_time, inference_time = await _read_page(engine, ticket, image, options)
             ticket.finish_page()
             page = await engine.offload_slow(partial(_page, image, reading, options))
-            results.append(RecognitionResult(Document((page,)), decode_time, queue_time, detection_time + read_time))
+            results.append(RecognitionResult(Document((page,)), decode_time, queue_time, inference_time))
     return RecognitionResult(
         Document(tuple(page for result in results for page in result.document.pages)),
         sum(result.decode_time for result in results),
@@ -110,21 +121,53 @@ async def recognize(
     )
 
 
-async def _read_line(
-    ticket: Ticket[Reading], image: UprightImage, decode_time: float, options: RecognitionOptions
+async def _read_auto(
+    engine: Engine, ticket: Ticket[Reading], file: OpenedFile, decode_time: float, options: RecognitionOptions
 ) -> RecognitionResult:
+    """Read an image as one line and, where that is not sure, as a page as well; keep the likelier reading."""
+    line_image = file.line_image
+    assert line_image is not None
+    line = await _read_line(ticket, line_image, options)
+    line_pixels = rotated(line_image.pixels, line.turn)
+    if await engine.offload(partial(is_sure_line, line_pixels, line.reading)):
+        return _from_line(line_image, decode_time, line, options)
+    _announce_pages(ticket, 1, options)
+    image = line_image
+    if line_image.scale > 1:  # reduced to the size of a line
+        image, seconds = await engine.decode(partial(open_page, file.data, 0))
+        decode_time += seconds
+    page, queue_time, inference_time = await _read_page(engine, ticket, image, options)
+    ticket.finish_page()
+    upright = rotated(image.pixels, options.turns[0])
+    choice = await engine.offload_slow(partial(likelier, upright, line.reading, page))
+    if not isinstance(choice, PageReading):
+        result = _from_line(line_image, decode_time, line, options)
+        return replace(
+            result, queue_time=result.queue_time + queue_time, inference_time=result.inference_time + inference_time
+        )
+    document = Document((await engine.offload_slow(partial(_page, image, choice, options)),))
+    return RecognitionResult(document, decode_time, line.queue_time + queue_time, line.inference_time + inference_time)
+
+
+async def _read_line(ticket: Ticket[Reading], image: UprightImage, options: RecognitionOptions) -> _LineResult:
     """Read an image as one line at each turn, and keep the most confident reading."""
     turned = [rotated(image.pixels, turn) for turn in options.turns]
     results = zip(options.turns, await _read_together(ticket, turned, options.decoding), strict=True)
     turn, best = max(results, key=lambda item: (bool(item[1].reading.text), item[1].reading.confidence))
+    return _LineResult(turn, best.reading, best.queue_time, best.inference_time)
+
+
+def _from_line(
+    image: UprightImage, decode_time: float, line: _LineResult, options: RecognitionOptions
+) -> RecognitionResult:
     page = page_from_line(
         image,
-        (turn + best.reading.turn) % 360,
-        best.reading,
+        (line.turn + line.reading.turn) % 360,
+        line.reading,
         min_confidence=options.min_confidence,
         with_characters=options.with_characters,
     )
-    return RecognitionResult(Document((page,)), decode_time, best.queue_time, best.inference_time)
+    return RecognitionResult(Document((page,)), decode_time, line.queue_time, line.inference_time)
 
 
 def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions) -> Page:
@@ -138,6 +181,20 @@ def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions
 
 
 async def _read_page(
+    engine: Engine, ticket: Ticket[Reading], image: UprightImage, options: RecognitionOptions
+) -> tuple[PageReading, float, float]:
+    """Detect and read the lines of a page; return its reading and the seconds in the queue and in the model."""
+    finder = engine.pages
+    upright = rotated(image.pixels, options.turns[0])
+    started = time.monotonic()
+    lines = await engine.offload_slow(partial(finder.find, upright))
+    detection_time = time.monotonic() - started
+    steps = finder.steps(upright, lines, options.finds_orientation)
+    reading, queue_time, read_time = await _run_steps(engine, ticket, steps, options.decoding)
+    return reading, queue_time, detection_time + read_time
+
+
+async def _run_steps(
     engine: Engine, ticket: Ticket[Reading], steps: PageSteps, decoding: Decoding | None
 ) -> tuple[PageReading, float, float]:
     """Read the lines of a page; return its reading and the seconds in the queue and in the model."""

@@ -86,7 +86,7 @@ class FakePages:
             for top, bottom in zip(dark[::2], dark[1::2], strict=True)
         ]
 
-    def steps(self, page: Pixels, found: Sequence[FoundLine]) -> PageSteps:
+    def steps(self, page: Pixels, found: Sequence[FoundLine], finds_orientation: bool = True) -> PageSteps:
         readings = yield [page[int(line.quad[0, 1]) : int(line.quad[2, 1])] for line in found]
         lines = (PageLine(r, line.quad, i) for i, (r, line) in enumerate(zip(readings, found, strict=True)))
         return PageReading(tuple(lines))

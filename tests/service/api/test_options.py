@@ -90,7 +90,7 @@ def test_auto_orientation_keeps_the_more_confident_text(client: TestClient, fake
     fake.reading = reading
     pixels = np.full((40, 60), 255, np.uint8)
     pixels[(-1, -1) if upside_down else (0, 0)] = 0
-    body = ask(client, encode(pixels), orientation="auto")
+    body = ask(client, encode(pixels), orientation="auto", mode="line")
     assert body["text"] == "right"
     assert body["image"]["orientation_applied"] == (180 if upside_down else 0)
 
@@ -107,7 +107,7 @@ def test_auto_orientation_prefers_text_to_a_confident_empty_result(client: TestC
     fake.reading = lambda image: Reading("text", 0.3, 0.3, ()) if image[0, 0] == 0 else Reading("", 0.99, 0.99, ())
     pixels = np.full((40, 60), 255, np.uint8)
     pixels[0, 0] = 0
-    assert ask(client, encode(pixels), orientation="auto")["text"] == "text"
+    assert ask(client, encode(pixels), orientation="auto", mode="line")["text"] == "text"
 
 
 def test_options_are_accepted_in_query_form_and_json(client: TestClient) -> None:

@@ -87,6 +87,7 @@ def test_the_answer_has_the_fields_of_the_contract(client: TestClient) -> None:
         "confidence": 0.75,
         "confidence_min": 0.5,
         "image": {"width": 100, "height": 40, "format": "PNG", "orientation_applied": 0},
+        "mode": "line",
         "warnings": [],
     }
 

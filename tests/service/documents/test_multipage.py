@@ -205,13 +205,14 @@ def test_a_document_answers_with_its_pages(client: TestClient, file_format: str)
 
 def test_a_pdf_may_come_as_such(client: TestClient) -> None:
     headers = {"content-type": "application/pdf"}
-    body = client.post("/recognize", params={"mode": "auto"}, content=saved("PDF"), headers=headers).json()
-    assert len(body["pages"]) == 3
+    for options in ({}, {"mode": "auto"}):
+        body = client.post("/recognize", params=options, content=saved("PDF"), headers=headers).json()
+        assert len(body["pages"]) == 3
 
 
 def test_where_a_line_is_asked_for_a_document_is_told_what_to_ask_for(client: TestClient) -> None:
     for file_format, status in (("PDF", 415), ("TIFF", 422)):
-        response = post(client, saved(file_format))
+        response = post(client, saved(file_format), mode="line")
         assert response.status_code == status
         assert "mode=page" in response.json()["detail"]
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from linewise.model import Reading
 from linewise.service.app import create_app
 from linewise.service.settings import Settings
 
@@ -31,6 +33,16 @@ def page(greys: Sequence[int] = GREYS, width: int = 120) -> bytes:
     for number, grey in enumerate(greys):
         pixels[20 + 30 * number : 30 + 30 * number] = grey
     return png(pixels)
+
+
+def doubtful_from(height: int) -> Callable[[Any], Reading]:
+    """The brightness of an image as its text, with little confidence from a height in pixels."""
+
+    def reading(image: Any) -> Reading:
+        confidence = 0.3 if image.shape[0] >= height else 0.75
+        return Reading(f"{image.mean():.0f}", confidence, confidence, ())
+
+    return reading
 
 
 def post(client: TestClient, data: bytes, **options: Any) -> Any:
@@ -54,15 +66,55 @@ def test_a_page_answers_with_its_lines(client: TestClient) -> None:
 
 
 def test_a_line_is_answered_as_ever(client: TestClient) -> None:
-    for mode in ({}, {"mode": "line"}):
-        assert not {"mode", "lines"} & post(client, page(), **mode).json().keys()
+    assert not {"mode", "lines"} & post(client, page(), mode="line").json().keys()
 
 
-def test_auto_says_what_it_took_the_image_for(client: TestClient) -> None:
-    assert post(client, page(), mode="auto").json()["mode"] == "page"
-    single = post(client, page((80,)), mode="auto").json()
+@pytest.mark.parametrize("mode", [{}, {"mode": "auto"}])
+def test_auto_is_the_default_and_says_what_it_took_the_image_for(
+    client: TestClient, fake: Any, mode: dict[str, str]
+) -> None:
+    fake.reading = doubtful_from(60)
+    answer = post(client, page(), **mode).json()
+    assert (answer["mode"], answer["text"]) == ("page", "20\n60\n100")
+    single = post(client, page((80,)), **mode).json()
     assert single["mode"] == "line"
-    assert single["text"] == post(client, page((80,))).json()["text"]
+    assert single["text"] == post(client, page((80,)), mode="line").json()["text"]
+
+
+def test_a_sure_line_is_read_once(client: TestClient, fake: Any) -> None:
+    assert post(client, page((80,))).json()["mode"] == "line"
+    assert len(fake.seen) == 1
+
+
+def test_auto_keeps_the_line_where_the_page_is_less_likely(client: TestClient, fake: Any) -> None:
+    def reading(image: Any) -> Reading:
+        return Reading("the whole", 0.5, 0.5, ()) if image.shape[0] >= 40 else Reading("scrap", 0.2, 0.2, ())
+
+    fake.reading = reading
+    answer = post(client, page((80,))).json()
+    assert (answer["mode"], answer["text"], answer["confidence"]) == ("line", "the whole", 0.5)
+
+
+def test_auto_reads_a_large_picture_as_a_page_at_full_size(client: TestClient, fake: Any) -> None:
+    large = np.kron(np.asarray(Image.open(io.BytesIO(page(width=200)))), np.ones((8, 8), np.uint8))
+    fake.reading = doubtful_from(200)
+    body = post(client, png(large)).json()
+    assert [line["text"] for line in body["lines"]] == ["20", "60", "100"]
+    assert body["lines"][1]["polygon"] == [[0, 400], [1600, 400], [1600, 480], [0, 480]]
+
+
+def test_auto_finds_no_text_in_an_image_without_any(client: TestClient, fake: Any) -> None:
+    fake.reading = lambda image: Reading("|", 0.04, 0.04, ())
+    body = post(client, png(np.full((50, 50), 250, np.uint8))).json()
+    assert (body["text"], body["lines"], body["warnings"]) == ("", [], ["no_text"])
+
+
+def test_without_a_page_finder_auto_reads_lines(fake: Any) -> None:
+    fake.reading = doubtful_from(0)
+    with TestClient(create_app(Settings(threads=1), fake)) as lines_only:
+        while lines_only.get("/healthz/ready").status_code != 200:
+            time.sleep(0.002)
+        assert post(lines_only, page()).json()["mode"] == "line"
 
 
 def test_a_page_without_lines_is_told_apart_from_a_failure(client: TestClient) -> None:
