@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         default=100 * 2**20, ge=1, description="Maximum body size of a batch request, in bytes."
     )
     max_batch_files: int = Field(default=64, ge=1, description="Maximum images in one batch request.")
-    max_pages: int = Field(default=50, ge=1, description="Maximum pages of one PDF or TIFF, with mode=page.")
+    max_pages: int = Field(
+        default=50, ge=1, description="Maximum pages of one PDF or TIFF; none is read with mode=line."
+    )
     max_batch_pixels: int = Field(
         default=200_000_000, ge=9, description="Maximum total pixels of the images in one batch request."
     )

@@ -70,10 +70,11 @@ def likelier(image: Image, line: Reading, page: PageReading) -> Reading | PageRe
     shares = _ink_shares(upright, [page_line.quad for page_line in page.lines])
     ink: dict[int, float] = defaultdict(float)
     confidence: dict[int, float] = defaultdict(lambda: 1.0)
-    for page_line, share in zip(page.lines, shares, strict=True):
-        ink[page_line.row] += share
-        confidence[page_line.row] *= page_line.reading.confidence  # that of a line is that of its whole text, too
-    whole = sum(shares)  # a page that explains half of the ink misses half of the text, however confident it is
+    rows = [0] * len(page.lines) if _is_one_row(page) else [page_line.row for page_line in page.lines]
+    for row, page_line, share in zip(rows, page.lines, shares, strict=True):
+        ink[row] += share
+        confidence[row] *= page_line.reading.confidence  # that of a line is that of its whole text, too
+    whole = min(1.0, sum(shares))  # a page that explains half of the ink misses half of the text
     explained = [whole * confidence[row] * ink[row] for row in ink]
     page_score = sum(explained)
     line_score = line.confidence * (1.0 - (page_score - max(explained, default=0.0)))
@@ -100,6 +101,13 @@ def _without_cut_lines(image: Image, page: PageReading) -> PageReading:
     if len({page_line.row for page_line in kept}) != 1:
         return page
     return replace(page, lines=tuple(replace(page_line, row=0) for page_line in kept))
+
+
+def _is_one_row(page: PageReading) -> bool:
+    """Whether a horizontal line runs through all lines of a page, such as the parts of one line."""
+    tops = [float(page_line.quad[:, 1].min()) for page_line in page.lines]
+    bottoms = [float(page_line.quad[:, 1].max()) for page_line in page.lines]
+    return max(tops, default=0.0) < min(bottoms, default=0.0)
 
 
 def _ink_shares(image: Image, quads: Sequence[Quad]) -> list[float]:

@@ -68,18 +68,16 @@ class PageReader(Pages, ProcessBound):
             reading: PageReading = end.value
             return reading
 
-    def read_auto(
-        self, image: Image, line: Reading | None = None, decoding: Decoding | None = None
-    ) -> Reading | PageReading:
+    def read_auto(self, image: Image, decoding: Decoding | None = None) -> Reading | PageReading:
         """Read a uint8 image, `(H, W)` or `(H, W, 3)`, as one line or as a page, whichever is likelier.
 
-        `line` is the image's reading as one line where that is known. Lines are detected only where it is not sure.
+        Lines are detected only where the reading as one line is not sure. `decoding` is as in `read`.
 
         Raises:
             ValueError: an array of another type or shape, or an empty one.
         """
-        reading = line or self.reader.read([image], [decoding])[0]
-        return reading if is_sure_line(image, reading) else likelier(image, reading, self.read(image, decoding))
+        (line,) = self.reader.read([image], [decoding])
+        return line if is_sure_line(image, line) else likelier(image, line, self.read(image, decoding))
 
 
 def load_page_reader(detector: str | os.PathLike[str] | None = None, reader: Reader | None = None) -> PageReader:

@@ -151,8 +151,8 @@ RECOGNIZE: dict[str, Any] = {
     "summary": "Read the text of one image",
     "description": """Send one image as the multipart field `file`, as the raw body, or as base64 in JSON.
 
-With `mode=line` (default) the image is read as one line of text. With `mode=page` or `mode=auto`, lines are detected
-first.
+By default (`mode=auto`) the image is read as one line of text and, where that is not sure, as a page as well; the
+likelier result counts. `mode=line` and `mode=page` decide that beforehand. PDF and TIFF of several pages are pages.
 
 Options go in the query, in form fields, or beside the image in the JSON body.
 

@@ -41,7 +41,10 @@ PAGE_IMAGE_SIDE_PX = 2304
 # Memory that ``decode`` needs at most for each pixel of the original, all formats; tested in a process of its own.
 DECODE_BYTES_PER_PIXEL = 16
 
-SEVERAL_FRAMES = "The image has several frames or pages; send one picture, or a TIFF with mode=page."
+SEVERAL_FRAMES = (
+    "The image has several frames or pages, and one is the limit for animations and with mode=line; send one picture,"
+    " or a TIFF or PDF with mode=page or mode=auto."
+)
 
 _SIGNATURES = (
     b"\x89PNG\r\n\x1a\n",
@@ -103,7 +106,7 @@ def decode(
     if not data:
         raise EmptyFile("The image has no bytes.")
     if data.startswith(b"%PDF-"):
-        raise UnsupportedImage("A PDF is read with mode=page or mode=auto.")
+        raise UnsupportedImage("A PDF is not read with mode=line; leave mode out, or send mode=page or mode=auto.")
     if not has_image_signature(data):
         raise UnsupportedImage(f"The bytes are not those of a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file.")
     try:
