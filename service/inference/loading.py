@@ -60,7 +60,7 @@ class PageFinder(Protocol):
     def find(self, page: Pixels) -> list[FoundLine]:
         """Detect the lines of a page."""
 
-    def steps(self, page: Pixels, found: Sequence[FoundLine], finds_orientation: bool) -> PageSteps:
+    def steps(self, page: Pixels, found: Sequence[FoundLine], finds_orientation: bool = True) -> PageSteps:
         """Return a generator that yields images of lines, receives their readings and returns the page's reading.
 
         The page is turned as its text suggests if ``finds_orientation`` is set.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from linewise.service.documents.assembly import page_from_line, page_from_lines
-from linewise.service.documents.image import UprightImage, decode
+from linewise.service.documents.image import ImageLimits, decode
 from linewise.service.documents.layout import Document, Page
-from linewise.service.documents.multipage import decode_page, page_count
+from linewise.service.documents.multipage import OpenedFile, decode_page, open_file, page_count
 from linewise.service.errors import ServiceError
 from linewise.service.inference.loading import LineReader, PageFinder, load_page_finder, load_reader
 from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions, orientation_of
@@ -48,18 +48,19 @@ class LocalReader:
             raise ReadingError(str(error)) from None
         try:
             if options.mode == "line":
-                return Document((_read_line(reader, decode(data, limits), decoding),))
+                image = decode(data, limits)
+                (line,) = reader.read([image.pixels], [decoding])
+                return Document((page_from_line(image, line.turn, line),))
+            if options.mode == "auto" and options.pages is None:
+                file = open_file(data, limits)
+                if file.line_image is not None:
+                    return Document((_read_likelier(reader, finder, file, decoding, limits),))
             pages = []
             numbers = range(page_count(data, limits.max_pages)) if options.pages is None else options.pages
             for number in numbers:
                 image = decode_page(data, number, limits)
-                found = finder.find(image.pixels)
-                if options.mode == "auto" and len(numbers) == 1 and len(found) < 2:
-                    pages.append(_read_line(reader, image, decoding))
-                else:
-                    steps = finder.steps(image.pixels, found)
-                    reading = _finish(reader, steps, decoding)
-                    pages.append(page_from_lines(image, reading.turn, reading))
+                reading = _finish(reader, finder.steps(image.pixels, finder.find(image.pixels)), decoding)
+                pages.append(page_from_lines(image, reading.turn, reading))
         except ServiceError as error:
             raise ReadingError(error.detail) from None
         return Document(tuple(pages))
@@ -94,10 +95,23 @@ class LocalReader:
             return self._networks
 
 
-def _read_line(reader: LineReader, image: UprightImage, decoding: Decoding | None) -> Page:
-    """Read an image as one line."""
-    (reading,) = reader.read([image.pixels], [decoding])
-    return page_from_line(image, reading.turn, reading)
+def _read_likelier(
+    reader: LineReader, finder: PageFinder, file: OpenedFile, decoding: Decoding | None, limits: ImageLimits
+) -> Page:
+    """Read an image as one line and, where that is not sure, as a page as well; keep the likelier reading."""
+    from linewise.model import PageReading, is_sure_line, likelier
+
+    image = file.line_image
+    assert image is not None
+    (line,) = reader.read([image.pixels], [decoding])
+    if is_sure_line(image.pixels, line):
+        return page_from_line(image, line.turn, line)
+    large = file.page_image(limits)
+    page = _finish(reader, finder.steps(large.pixels, finder.find(large.pixels)), decoding)
+    choice = likelier(large.pixels, line, page)
+    if isinstance(choice, PageReading):
+        return page_from_lines(large, choice.turn, choice)
+    return page_from_line(image, line.turn, line)
 
 
 def _finish(reader: LineReader, steps: PageSteps, decoding: Decoding | None) -> PageReading:

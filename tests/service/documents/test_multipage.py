@@ -217,6 +217,17 @@ def test_where_a_line_is_asked_for_a_document_is_told_what_to_ask_for(client: Te
         assert "mode=page" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_an_animation_is_refused_with_the_limit_in_every_mode(client: TestClient, file_format: str) -> None:
+    for mode in ({}, {"mode": "page"}, {"mode": "line"}):
+        response = post(client, saved(file_format), **mode)
+        assert (response.status_code, response.json()["code"]) == (422, "animated")
+        assert "one is the limit for animations" in response.json()["detail"]
+
+
 def test_the_limit_of_pages_is_a_setting(make_client: Callable[..., TestClient]) -> None:
-    refused = post(make_client(max_pages=2), saved("TIFF"), mode="page")
-    assert (refused.status_code, refused.json()["code"]) == (422, "image_too_large")
+    client = make_client(max_pages=2)
+    for mode in ({}, {"mode": "page"}):
+        refused = post(client, saved("TIFF"), **mode)
+        assert (refused.status_code, refused.json()["code"]) == (422, "image_too_large")
+        assert "more than 2 pages" in refused.json()["detail"]
