@@ -78,7 +78,7 @@ class QueryOptions(BaseModel):
         ),
         examples=["auto"],
     )
-    mode: Literal["auto", "line", "page"] = Field(
+    mode: Literal["line", "page", "auto"] = Field(
         default="auto",
         description=(
             "`line` reads the image as one line of text; `page` detects lines and reads each; `auto` reads the image as"
