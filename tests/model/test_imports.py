@@ -108,7 +108,13 @@ def test_modules_import_without_cycles() -> None:
 def test_the_public_names_are_these() -> None:
     lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
     pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
-    elsewhere = {"ModelConfig", "Pages", "is_sure_line", "likelier", "width_bucket"}  # for a parent process whose worker holds the networks
+    elsewhere = {
+        "ModelConfig",
+        "Pages",
+        "is_sure_line",
+        "likelier",
+        "width_bucket",
+    }  # for a parent process whose worker holds the networks
     assert set(model.__all__) == lines | pages | elsewhere
     assert all(getattr(model, name) for name in model.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
