@@ -28,6 +28,11 @@ BOUNDARY, UNKNOWN = 1, 2  # codes of either end of a text, and of a character ou
 FIRST = 3  # code of the alphabet's first character
 MAX_ORDER = 63 // BITS
 
+# Fitted on drawn serial numbers, IBANs, addresses, prices and names beside prose. Of 1800 others, the model breaks 14
+# and mends 39; without the mixture it breaks 47 and mends 59.
+CODE_SHARE = 0.1
+CODE_CHARACTERS = 20
+
 
 @dataclass(frozen=True)
 class LanguageConfig:
@@ -86,16 +91,41 @@ class LanguageModel:
 
     def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Natural log probability of each text, including its end: float64 `(len(texts),)`."""
+        return np.asarray(self._position_log_probs(self._codes_of(texts)).sum(axis=1), np.float64)
+
+    def tolerant_log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Natural log probability of each text where some words are codes, float64 `(len(texts),)`.
+
+        A word and the space or end after it come from the n-grams or, with probability `CODE_SHARE`, from
+        `CODE_CHARACTERS` equally probable characters. Among texts that are improbable as language, the model then
+        makes no difference: serial numbers, addresses and unknown names are left as they are.
+        """
+        codes = self._codes_of(texts)
+        by_position = self._position_log_probs(codes)
+        ends = (codes == self._codes.get(" ", BOUNDARY)) | (codes == BOUNDARY)
+        words = np.cumsum(ends, axis=1) - ends  # word 0 is the boundary before the text
+        rows, columns = np.nonzero(codes)
+        keys = rows * codes.shape[1] + words[rows, columns]
+        log_probs = np.bincount(keys, by_position[rows, columns], codes.size)
+        lengths = np.bincount(keys, minlength=codes.size)
+        as_code = np.log(CODE_SHARE) - lengths * np.log(CODE_CHARACTERS)
+        mixed = np.where(lengths, np.logaddexp(np.log1p(-CODE_SHARE) + log_probs, as_code), 0.0)
+        return np.asarray(mixed.reshape(codes.shape)[:, 1:].sum(axis=1), np.float64)
+
+    def _codes_of(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Codes of the texts with a boundary at either end, int64 `(len(texts), L)`, padded with zeros."""
         rows = [self._encoded(text) for text in texts]
-        lengths = np.array([len(row) for row in rows])
-        codes = np.zeros((len(rows), int(lengths.max(initial=self.config.order))), np.int64)
+        codes = np.zeros((len(rows), max([self.config.order, *map(len, rows)])), np.int64)
         for row, encoded in zip(codes, rows, strict=True):
             row[: len(encoded)] = encoded
+        return codes
+
+    def _position_log_probs(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Natural log probability of each code after those before it, 0 for the first one and for padding."""
         indexes, exists = self._look_up(codes)
         total = np.zeros(codes.shape)
-        scored = np.zeros(codes.shape, bool)
+        scored = codes == 0
         scored[:, 0] = True  # every text begins with the boundary
-        scored |= np.arange(codes.shape[1]) >= lengths[:, None]
         for order in range(self.config.order, 0, -1):
             hit = exists[order] & ~scored
             total[hit] += self._log_probs[indexes[order][hit]]
@@ -103,7 +133,7 @@ class LanguageModel:
             if order > 1:  # back off: the context is one character shorter and ends one character before
                 missed = exists[order - 1][:, :-1] & ~scored[:, 1:]
                 total[:, 1:][missed] += self._backoffs[indexes[order - 1][:, :-1][missed]]
-        return np.asarray(total.sum(axis=1), np.float64)
+        return total
 
     def _encoded(self, text: str) -> list[int]:
         return [BOUNDARY, *(self._codes.get(character, UNKNOWN) for character in plain(text)), BOUNDARY]

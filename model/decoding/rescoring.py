@@ -28,8 +28,8 @@ MIN_POSTERIOR_SHARE = 0.03
 
 # Weight of the language model's log probability, and a reward for each character, since every further one makes a text
 # less probable.
-LANGUAGE_WEIGHT = 0.2
-LENGTH_REWARD = 0.5
+LANGUAGE_WEIGHT = 0.3
+LENGTH_REWARD = 0.9
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def rescore(
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
         texts = [charset.decode(ids).strip(" ") for ids in hypotheses]
-        scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
+        scores += LANGUAGE_WEIGHT * language.tolerant_log_probs(texts) + LENGTH_REWARD * np.array(
+            [len(t) for t in texts]
+        )
     best_right, any_right = (_probability_of_any(support[:, :count]) for count in (len(best), len(hypotheses)))
     shares = _softmax(scores[: len(best)]) * best_right
     if len(hypotheses) > len(best):

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from linewise.model.decoding.language_model import DEFAULT_PATH, LanguageConfig, LanguageModel, load, plain
+from linewise.model.decoding.language_model import (
+    CODE_CHARACTERS,
+    CODE_SHARE,
+    DEFAULT_PATH,
+    LanguageConfig,
+    LanguageModel,
+    load,
+    plain,
+)
 from linewise.model.network.charset import DEFAULT_ALPHABET
 from linewise.model.network.checkpoint import DEFAULT_PATH as WEIGHTS
 from linewise.model.network.checkpoint import CheckpointError, save
@@ -50,6 +58,21 @@ def test_it_is_the_model_of_the_book(order: int, least: int) -> None:
     texts = ["abba", "ab", "", "b", "bbbbbbbbbb", "cab", "aab ba", "zebra", "baba ab", "a" * 40]
     expected = [by_hand(TEXTS, model.config.alphabet, order, least, text) for text in texts]
     assert model.log_probs(texts) == pytest.approx(np.array(expected), rel=1e-5)
+
+
+def test_words_that_are_no_language_are_told_apart_by_their_length_alone() -> None:
+    model = load()
+    texts = ["the weather", "the weatner", "qzxvkj", "qzxvkg", "the qzxvkj", "", "word"]
+    tolerant, strict = model.tolerant_log_probs(texts), model.log_probs(texts)
+    assert (tolerant[[0, 6]] < strict[[0, 6]]).all() and tolerant[0] == pytest.approx(strict[0], abs=0.5)
+    assert tolerant[0] - tolerant[1] > 1  # a misspelt word is still less probable
+    as_code = math.log(CODE_SHARE) - 7 * math.log(CODE_CHARACTERS)
+    assert tolerant[2] == pytest.approx(as_code, abs=0.05) and tolerant[2] == pytest.approx(tolerant[3], abs=0.05)
+    assert abs(strict[2] - strict[3]) > 0.5
+    together = model.tolerant_log_probs(["the", "qzxvkj"]).sum()
+    assert tolerant[4] == pytest.approx(together, abs=1.5)
+    assert tolerant == pytest.approx([model.tolerant_log_probs([text])[0] for text in texts])
+    assert model.tolerant_log_probs([]).shape == (0,)
 
 
 def test_each_text_is_judged_by_itself() -> None:
