@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from linewise.service.errors import ServiceError
 from linewise.service.inference.results import BatcherHooks, BatchReport
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 DECODE_CODES = frozenset(
     {"empty_file", "unsupported_image", "undecodable", "image_too_large", "image_too_small", "animated"}
 )
+_DROP_REASONS = ("cancelled", "expired")
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -66,6 +68,14 @@ class Metrics(BatcherHooks):
             buckets=_SECONDS_BUCKETS,
             registry=registry,
         )
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        """Expose each known reason and code as 0; a rate misses the increment that a series begins with."""
+        for reason in _DROP_REASONS:
+            self._dropped.labels(reason)
+        for code in _problem_codes(ServiceError):
+            (self._decode_failures if code in DECODE_CODES else self._rejected).labels(code)
 
     def watch(self, engine: Engine) -> None:
         """Register the gauges of an engine."""
@@ -115,3 +125,8 @@ class Metrics(BatcherHooks):
     def exposition(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _problem_codes(error: type[ServiceError]) -> set[str]:
+    """The codes of an error and of those derived from it."""
+    return {error.code}.union(*map(_problem_codes, error.__subclasses__()))

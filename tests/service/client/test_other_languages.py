@@ -95,5 +95,5 @@ def test_a_client_is_generated_from_the_openapi_document(
     output([HOSTS_PYTHON, "-m", "compileall", "-q", "generated"], tmp_path, **environment)
     assert (tmp_path / "generated" / "api" / "inference" / "infer_v2_models_linewise_infer_post.py").exists()
     with serve() as port:
-        program = [HOSTS_PYTHON, "-c", GENERATED, f"http://127.0.0.1:{port}", RECEIPT]
+        program: list[str | Path] = [HOSTS_PYTHON, "-c", GENERATED, f"http://127.0.0.1:{port}", RECEIPT]
         assert output(program, tmp_path, **environment).strip() == expected
