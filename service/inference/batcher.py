@@ -212,7 +212,7 @@ class Batcher(Generic[ReadingT]):
         with self._changed:
             if self._broken:
                 raise BatcherFailed("the model thread has ended")
-            work, due = self._scheduler.submit(reservation, bucket)
+            work, due = self._scheduler.submit(reservation, bucket, self._clock())
             self._next_number += 1
             job = Job[ReadingT](
                 pixels, decoding, bucket, work, due, reservation.deadline, self._next_number, self._clock(), reservation
@@ -281,12 +281,13 @@ class Batcher(Generic[ReadingT]):
 
     def _pop_batch(self) -> list[Job[ReadingT]]:
         """Remove and return the most urgent batch; requires the lock."""
-        limits = self._limits
+        limits, head = self._limits, self._queues.head
+        longest, at_least = self._scheduler.batch_limits(head.reservation, head.due, self._clock())
         items = limits.max_items
-        longest = self._scheduler.batch_work
-        if longest < limits.max_items * self._queues.head.work:
-            items = min(items, max(limits.fill, int(longest / self._queues.head.work)))
-        return self._queues.pop_batch(max(1, items), self._max_columns, limits.fill, limits.target_wait)
+        if longest < items * head.work:
+            items = min(items, max(at_least, int(longest / head.work)))
+        fill = min(limits.fill, items)
+        return self._queues.pop_batch(items, self._max_columns, fill, limits.target_wait)
 
     def _read(self, batch: list[Job[ReadingT]], name: str) -> None:
         """Read a batch; if that fails, read its halves, down to the image that causes the failure."""

@@ -21,10 +21,12 @@ from linewise.service.inference.results import Overloaded
 # Weight of the past in the measured throughput after each batch: ten batches make up about two thirds of it.
 THROUGHPUT_EMA_DECAY = 0.9
 
-CLIENT_SHARE = 0.5  # of the throughput, for one client while others have work
+CLIENT_SHARE = 1 / 3  # of the throughput, for one client while others have work
 
-# A batch ends within this share of the target wait, because urgent work has to wait for it.
+# A batch ends within this share of the target wait, because what comes next has to wait for it. A batch of work that
+# gives way ends sooner while urgent work arrives.
 BATCH_SHARE_OF_TARGET = 1 / 16
+YIELDING_BATCH_SHARE_OF_TARGET = 1 / 64
 
 Kind = Literal["line", "page", "auto"]
 
@@ -45,6 +47,11 @@ class Demand:
     client: str = ""
     weight: float = 1.0
     kind: Kind = "line"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether this is one image that is not known to be a page."""
+        return self.items == 1 and self.kind != "page"
 
 
 @dataclass(eq=False)
@@ -75,9 +82,16 @@ class Reservation:
         """Whether images can still be submitted."""
         return not self.released and (self.demand.kind != "line" or self.unsubmitted > 0)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether this is one image that has not turned out to be a page."""
+        return self.demand.is_single and not self.pages
+
     def due_by(self, due: float, pace: float) -> float:
         """Return the waiting work that is due by then, at a pace in columns per second."""
         first = self.due + self.begun / pace
+        if math.isinf(pace):
+            return self.waiting if first <= due else 0.0
         return min(self.waiting, (due - first) * pace + self.step) if first <= due else 0.0
 
 
@@ -91,6 +105,7 @@ class Scheduler:
     running: dict[str, tuple[float, float]] = field(default_factory=dict)  # by thread: work, start
     reservations: dict[Reservation, None] = field(default_factory=dict)
     _by_client: dict[str, dict[Reservation, None]] = field(default_factory=dict)
+    _last_urgent: float = -math.inf  # time of the last submission with the default timeout
     _columns_per_item: float = 0.0
     _columns_per_page: float = float(INITIAL_PAGE_COLUMNS)
     _read_columns: float = 0.0  # decayed sums; their ratio is the throughput of one thread
@@ -152,13 +167,21 @@ class Scheduler:
         return start
 
     def _start(self, demand: Demand, now: float) -> float:
-        """Return when a client's next work is due, behind its earlier work of the same deadline or before."""
+        """Return when a client's next work is due, behind its earlier work of the same deadline or before.
+
+        A single image does not wait for all lines of the client's pages, but only for those that are due by then.
+        """
         held, earliest = 0.0, -math.inf
+        due = now + self.limits.urgent_timeout
         for each in self._by_client.get(demand.client, ()):
-            if each.waiting > 0.0 and each.deadline <= demand.deadline:
+            if each.waiting <= 0.0 or each.deadline > demand.deadline:
+                continue
+            if demand.is_single and not each.is_single:
+                held += each.due_by(due, self._pace)
+            else:
                 held += each.waiting
                 earliest = max(earliest, each.due)
-        return max(now + self.limits.urgent_timeout + held / self._pace, earliest)
+        return max(due + held / self._pace, earliest)
 
     def _first_due(self, start: float, deadline: float, work: float) -> float:
         """Return when the first image is due, so that the last one meets the deadline with the client's share."""
@@ -190,7 +213,7 @@ class Scheduler:
 
     # Progress ---------------------------------------------------------------------------------------------------------
 
-    def submit(self, reservation: Reservation, columns: int) -> tuple[float, float]:
+    def submit(self, reservation: Reservation, columns: int, now: float) -> tuple[float, float]:
         """Account for an image that enters the queue; return its work and when it is due.
 
         Raises ``ValueError`` if all items are submitted.
@@ -204,6 +227,8 @@ class Scheduler:
             estimate = reservation.expected / reservation.unsubmitted
             reservation.unsubmitted -= 1
         due = reservation.due + reservation.submitted / self._pace
+        if not reservation.submitted and reservation.deadline <= now + self.limits.urgent_timeout:
+            self._last_urgent = now
         reservation.expected -= estimate
         reservation.waiting += work - estimate
         reservation.submitted += work
@@ -266,12 +291,16 @@ class Scheduler:
         """Columns per second of all threads together; 0 before the first batch."""
         return self.limits.threads * self._read_columns / self._read_seconds if self._read_seconds > 0.0 else 0.0
 
-    @property
-    def batch_work(self) -> float:
-        """Work that one thread does in the longest batch that urgent work should wait for."""
-        if not self.throughput:
-            return math.inf
-        return self.throughput / self.limits.threads * self.limits.target_wait * BATCH_SHARE_OF_TARGET
+    def batch_limits(self, reservation: Reservation, due: float, now: float) -> tuple[float, int]:
+        """Return the work of the longest batch that begins with this image, and the images that it may have anyway.
+
+        An image of many gives way if a line that arrived now would be due before it.
+        """
+        is_late = not reservation.is_single and due > now + self.limits.urgent_timeout
+        gives_way = is_late and now - self._last_urgent < self.limits.target_wait
+        share = YIELDING_BATCH_SHARE_OF_TARGET if gives_way else BATCH_SHARE_OF_TARGET
+        longest = self.throughput / self.limits.threads * self.limits.target_wait * share
+        return longest or math.inf, 1 if gives_way else self.limits.fill
 
     @property
     def _pace(self) -> float:
