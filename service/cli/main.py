@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from linewise.service.cli import evaluate, integrations, load_test, read, serve, train
+from linewise.service.cli import evaluate, load_test, read, serve, train
 from linewise.service.cli.common import fail
 
 EXIT_INTERRUPTED = 130  # as shells report the end by SIGINT
@@ -40,10 +40,10 @@ app.command(cls=serve.ServeCommand)(serve.serve)
 for command in (
     read.read, load_test.load, evaluate.evaluate, evaluate.bench, train.fonts, train.synth, train.draw, train.train,
     train.average, evaluate.calibrate, evaluate.promote, train.language, evaluate.evaluate_pages, train.train_pages,
-    train.export, integrations.mcp,
+    train.export, serve.mcp,
 ):  # fmt: skip
     app.command()(command)
 # The arguments are those of another program; `linewise.__main__` starts it without this module.
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-)(integrations.tesseract)
+)(serve.tesseract)

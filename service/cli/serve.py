@@ -1,7 +1,8 @@
-"""The command ``linewise serve``."""
+"""The commands that serve other programs: ``serve``, ``mcp`` and ``tesseract``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from linewise.service.cli.common import (
     WeightsOption,
     fail,
     replicas_from_environment,
+    require_packages,
     require_ray,
     settings_from,
 )
@@ -95,3 +97,34 @@ def _serve_on_ray(settings: Settings) -> None:
         run(settings, replicas)
     except (RuntimeError, ConnectionError) as error:  # Ray has printed its own message and traceback
         fail(str(error).splitlines()[0], 1)
+
+
+def mcp(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders whose files may be read.")],
+) -> None:
+    """Serve the tools read_image and read_pdf to an MCP host over standard input and output.
+
+    LINEWISE_URL makes them use a running service.
+    """
+    require_packages(["mcp", "pypdfium2"], "mcp", "the command")
+    from linewise.service.integrations import open_document_reader
+    from linewise.service.integrations.mcp_server import build_server
+    from linewise.service.integrations.reading import ReadingError
+
+    try:
+        server = build_server(folders, open_document_reader())
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}", 2)
+    except ReadingError as error:
+        fail(str(error), 2)
+    server.run()
+
+
+def tesseract(context: typer.Context) -> None:
+    """Take the arguments of the tesseract command and answer like it.
+
+    LINEWISE_URL makes it use a running service.
+    """
+    from linewise.service.integrations.tesseract import main
+
+    raise typer.Exit(main(context.args))
