@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from linewise.model.page.results import FoundLine, PageLine, PageReading
     from linewise.model.recognition.passes import width_bucket
     from linewise.model.recognition.reader import Reader, load
-    from linewise.model.recognition.results import Alternative, Character, Reading
+    from linewise.model.recognition.results import Alternative, Character, Reading, Word
 
 __all__ = [
     "Alternative",
@@ -29,6 +29,7 @@ __all__ = [
     "Pages",
     "Reader",
     "Reading",
+    "Word",
     "is_sure_line",
     "likelier",
     "load",
@@ -46,7 +47,7 @@ _MODULES = {
     "page.results": ("FoundLine", "PageLine", "PageReading"),
     "recognition.passes": ("width_bucket",),
     "recognition.reader": ("Reader", "load"),
-    "recognition.results": ("Alternative", "Character", "Reading"),
+    "recognition.results": ("Alternative", "Character", "Reading", "Word"),
 }
 
 

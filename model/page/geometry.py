@@ -1,4 +1,4 @@
-"""Geometry of line quadrangles: size, kernel, spans along a line, and crops out of a page."""
+"""Geometry of line quadrangles: size, kernel, crops out of a page, and boxes of a crop on the page."""
 
 import cv2
 import numpy as np
@@ -49,18 +49,37 @@ def order_corners(corners: NDArray[np.float32]) -> Quad:
     return np.asarray(np.roll(ordered, -int(np.argmax(cosines)), 0), np.float32)
 
 
-def span_quad(quad: Quad, start: float, end: float, turn: int = 0) -> Quad:
-    """Corners `(4, 2)` of a line's part between `start` and `end`, in pixels along its crop.
+def crop_line(page: Image, quad: Quad) -> Image:
+    """Crop a line, rectified, with a margin of `CROP_MARGIN_RATIO`; uint8, with the page's channels."""
+    padded, is_sliced = _crop_quad(quad)
+    if is_sliced:
+        left, top, right, bottom = _slice_box(padded)
+        part = page[top:bottom, left:right]
+        if part.size:
+            return np.ascontiguousarray(part)
+    return _warp(page, padded, *_warped_size(padded))
 
-    `turn` is the clockwise rotation in degrees that was applied to the crop before the pixels were counted.
+
+def boxes_on_page(quad: Quad, boxes: NDArray[np.float64], turn: int = 0) -> NDArray[np.float32]:
+    """Corners `(n, 4, 2)` on the page of boxes `(n, 4)` in the crop of a line.
+
+    A box is left, top, right and bottom, in pixels of the crop after its clockwise rotation by `turn` degrees. The
+    corners of each run clockwise from the top left one of the rotated crop.
     """
-    along = np.roll(quad, turn // 90, 0)
-    width = max(quad_size(along)[0], MIN_SIDE_PX)
-    margin = CROP_MARGIN_RATIO * min(quad_size(quad))
-    low, high = (min(max((x - margin) / width, 0.0), 1.0) for x in (start, end))
-    top, bottom = along[1] - along[0], along[2] - along[3]
-    corners = (along[0] + low * top, along[0] + high * top, along[3] + high * bottom, along[3] + low * bottom)
-    return np.asarray(np.stack(corners), np.float32)
+    padded, is_sliced = _crop_quad(quad)
+    left, top, right, bottom = _slice_box(padded)
+    width, height = (right - left, bottom - top) if is_sliced else _warped_size(padded)
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    if turn == 90:
+        corners = np.stack([corners[..., 1], height - corners[..., 0]], -1)
+    elif turn == 270:
+        corners = np.stack([width - corners[..., 1], corners[..., 0]], -1)
+    if is_sliced:
+        return np.asarray(corners + np.array([left, top]), np.float32)
+    # Corners are edges of pixels, a warp counts from their centres.
+    matrix = cv2.getPerspectiveTransform(_edges(width, height), np.asarray(padded + 0.5, np.float32))
+    placed = cv2.perspectiveTransform(corners.reshape(1, -1, 2), matrix) if len(boxes) else corners
+    return np.asarray(placed, np.float32).reshape(-1, 4, 2)
 
 
 def padded_quad(quad: Quad) -> Quad:
@@ -72,16 +91,20 @@ def padded_quad(quad: Quad) -> Quad:
     return np.asarray(quad + np.stack([-x - y, x - y, x + y, y - x]), np.float32)
 
 
-def crop_line(page: Image, quad: Quad) -> Image:
-    """Crop a line, rectified, with a margin of `CROP_MARGIN_RATIO`; uint8, with the page's channels."""
-    width, height = quad_size(quad)
-    margin = CROP_MARGIN_RATIO * min(width, height)
+def _crop_quad(quad: Quad) -> tuple[Quad, bool]:
+    """The line with its margin, and whether its crop is a slice of the page."""
     padded = padded_quad(quad)
-    if _is_axis_aligned(padded, 0.02 * height + 0.5):
-        part = _slice(page, padded)
-        if part.size:
-            return np.ascontiguousarray(part)
-    return _warp(page, padded, max(1, round(width + 2 * margin)), max(1, round(height + 2 * margin)))
+    return padded, _is_axis_aligned(padded, 0.02 * quad_size(quad)[1] + 0.5)
+
+
+def _warped_size(padded: Quad) -> tuple[int, int]:
+    """Width and height in pixels of the crop of a line with its margin that is no slice of the page."""
+    width, height = quad_size(padded)
+    return max(1, round(width)), max(1, round(height))
+
+
+def _edges(width: int, height: int) -> Quad:
+    return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
 
 
 def _is_axis_aligned(quad: Quad, tolerance_px: float) -> bool:
@@ -89,16 +112,15 @@ def _is_axis_aligned(quad: Quad, tolerance_px: float) -> bool:
     return float(np.abs(quad - [low, (high[0], low[1]), high, (low[0], high[1])]).max()) < tolerance_px
 
 
-def _slice(page: Image, quad: Quad) -> Image:
-    """The part of the page inside the bounding box; empty where the box lies outside of the page."""
+def _slice_box(quad: Quad) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the slice that holds the bounding box; at least one pixel on either side."""
     left, top = (max(0, round(float(v))) for v in quad.min(0))
     right, bottom = (max(round(float(v)), 1) for v in quad.max(0))
-    return page[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _warp(page: Image, quad: Quad, width: int, height: int) -> Image:
-    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
-    matrix = cv2.getPerspectiveTransform(quad, target)
+    matrix = cv2.getPerspectiveTransform(quad, np.asarray(_edges(width, height) - 0.5, np.float32))
     size = (width, height)
     warped = cv2.warpPerspective(page, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, np.uint8)

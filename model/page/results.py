@@ -1,9 +1,13 @@
 """Results of page reading: detected lines, read lines, and the whole page."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from linewise.model.page.geometry import Quad, span_quad
-from linewise.model.recognition.results import Character, Reading
+import numpy as np
+from numpy.typing import NDArray
+
+from linewise.model.page.geometry import Quad, boxes_on_page
+from linewise.model.recognition.results import Character, Reading, Word
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,26 @@ class PageLine:
     quad: Quad
     row: int
 
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words from the start of the line to its end; their polygons are in pixels as `quad`."""
+        words = self.reading.words
+        boxes = [(*word.polygon[0], *word.polygon[2]) for word in words]
+        quads = boxes_on_page(self.quad, np.array(boxes).reshape(-1, 4), self.reading.turn)
+        return tuple(
+            replace(word, polygon=(tuple(a), tuple(b), tuple(c), tuple(d)))
+            for word, (a, b, c, d) in zip(words, quads.tolist(), strict=True)
+        )
+
     def place(self, character: Character) -> Quad:
         """Corners `(4, 2)` of one of the line's characters, in pixels as `quad`."""
-        return span_quad(self.quad, character.start, character.end, self.reading.turn)
+        quad: Quad = self.place_all([character])[0]
+        return quad
+
+    def place_all(self, characters: Sequence[Character]) -> NDArray[np.float32]:
+        """Corners `(n, 4, 2)` of some of the line's characters, in pixels as `quad`."""
+        boxes = np.array([(c.start, c.top, c.end, c.bottom) for c in characters], np.float64).reshape(-1, 4)
+        return boxes_on_page(self.quad, boxes, self.reading.turn)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from linewise.model.network.checkpoint import DEFAULT_PATH, NetworkWeights, load
 from linewise.model.network.config import ModelConfig
 from linewise.model.recognition import passes
 from linewise.model.recognition.cascade import FastStage, Rescorer, load_fast
-from linewise.model.recognition.placement import FramePlacement
+from linewise.model.recognition.placement import FramePlacement, fit_to_ink
 from linewise.model.recognition.preprocess import Image
 from linewise.model.recognition.results import Reading, Stage, TextFormat, build_reading, rescale_spans
 from linewise.model.recognition.rotation import has_rotation_evidence, most_confident, rotated, rotations
@@ -115,7 +115,11 @@ class Reader(ProcessBound):
         sure = self._read_fast(images, options, text_format)
         rest = [index for index in range(len(images)) if index not in sure]
         others = self._read_base([images[index] for index in rest], [options[index] for index in rest], text_format)
-        return [reading for _, reading in sorted([*sure.items(), *zip(rest, others, strict=True)])]
+        readings = dict(zip(rest, others, strict=True)) | sure
+        return [
+            replace(reading, characters=fit_to_ink(reading.characters, rotated(image, reading.turn)))
+            for image, reading in ((image, readings[index]) for index, image in enumerate(images))
+        ]
 
     def decoding(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from linewise.model.network.charset import STRAIGHT, Charset
@@ -11,14 +12,35 @@ if TYPE_CHECKING:  # a parent process handles readings and needs no torch
     from linewise.model.decoding.hypotheses import Hypotheses
 
 
+Point = tuple[float, float]
+Polygon = tuple[Point, Point, Point, Point]  # corners in pixels, clockwise from the top left one of the text
+
+
 @dataclass(frozen=True)
 class Character:
-    """One character; `start` and `end` are pixels along the width of the input image."""
+    """One character and its box in pixels of the input image.
+
+    The box fits the ink: `start` and `end` lie along the width of the image, `top` and `bottom` along its height.
+    """
 
     text: str
     confidence: float
     start: float
     end: float
+    top: float = 0.0
+    bottom: float = 0.0
+
+
+@dataclass(frozen=True)
+class Word:
+    """Consecutive characters without white space; `confidence` is that of the least certain one.
+
+    `polygon` are the corners of the box around its characters, in pixels, clockwise from the top left one of the text.
+    """
+
+    text: str
+    confidence: float
+    polygon: Polygon
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,23 @@ class Reading:
     turn: int = 0
     look: str = ""
     stage: Stage = Stage.BASE
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words from left to right; their polygons are in pixels of the rotated image, as the spans are."""
+        words = []
+        for is_space, group in groupby(self.characters, key=lambda character: character.text.isspace()):
+            if not is_space:
+                words.append(_join(list(group)))
+        return tuple(words)
+
+
+def _join(characters: list[Character]) -> Word:
+    """The word of these characters."""
+    left, right = min(c.start for c in characters), max(c.end for c in characters)
+    top, bottom = min(c.top for c in characters), max(c.bottom for c in characters)
+    polygon = (left, top), (right, top), (right, bottom), (left, bottom)
+    return Word("".join(c.text for c in characters), min(c.confidence for c in characters), polygon)
 
 
 @dataclass(frozen=True)

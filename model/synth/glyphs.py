@@ -1,6 +1,6 @@
 """Render text to ink masks, with spacing, typewriter jitter, arcs and worn or clogged strokes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 Mask = NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 LIGATURES = (("ffi", "ﬃ"), ("ffl", "ﬄ"), ("ff", "ﬀ"), ("fi", "ﬁ"), ("fl", "ﬂ"))
 OPENING_MARKS, CLOSING_MARKS = "“„«‘‹", ";:!?»”›"
@@ -38,10 +39,14 @@ class Typesetting:
 
 @dataclass(frozen=True)
 class LineMask:
-    """Ink of one line: uint8 mask `(H, W)`, 255 = full ink, and the row of its baseline."""
+    """Ink of one line: uint8 mask `(H, W)`, 255 = full ink, and the row of its baseline.
+
+    `boxes` are the ink boxes of its characters in the mask, without spaces; empty unless `draw_line` records them.
+    """
 
     mask: Mask
     baseline: int
+    boxes: tuple[Box, ...] = ()
 
 
 @lru_cache(maxsize=512)
@@ -75,6 +80,24 @@ def _rasterise(font: ImageFont.FreeTypeFont, text: str) -> tuple[Mask, int, int]
     return np.asarray(core, np.uint8).reshape(height, width), int(left), int(-top)
 
 
+@lru_cache(maxsize=8192)
+def _ink_box(path: str, size: int, character: str) -> Box:
+    """Ink box of a character, relative to its origin on the baseline."""
+    mask, left, above = _rasterise(load_font(path, size), character)
+    x, y, width, height = cv2.boundingRect(mask) if mask.size else (0, 0, 0, 0)
+    return left + x, y - above, left + x + width, y - above + height
+
+
+def _character_boxes(font: ImageFont.FreeTypeFont, text: str, x: float, lift: int) -> list[Box]:
+    """Ink boxes of the characters of `text`, drawn from `x` on, `lift` rows above the baseline."""
+    boxes = []
+    for end, character in enumerate(text, start=1):
+        left, top, right, bottom = _ink_box(str(font.path), int(font.size), character)
+        origin = round(x + font.getlength(text[:end]) - font.getlength(character))  # the length includes kerning
+        boxes.append((origin + left, top - lift, origin + right, bottom - lift))
+    return boxes
+
+
 def _pieces(text: str, setting: Typesetting) -> list[tuple[str, float]]:
     """Split `text` where spacing is explicit; each piece has the gap before it in font sizes."""
     pieces: list[tuple[str, float]] = []
@@ -92,11 +115,17 @@ def _pieces(text: str, setting: Typesetting) -> list[tuple[str, float]]:
     return pieces
 
 
-def draw_line(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Typesetting) -> LineMask:
-    """Draw one line of text; the mask is cropped to the ink with a margin of one pixel."""
+def draw_line(
+    random: Random, font: ImageFont.FreeTypeFont, text: str, setting: Typesetting, *, with_boxes: bool = False
+) -> LineMask:
+    """Draw one line of text; the mask is cropped to the ink with a margin of one pixel.
+
+    `with_boxes` records the boxes of the characters.
+    """
     size = font.size
     cell = font.getlength("n") if setting.monospaced else 0.0
     placed: list[tuple[Mask, float, int]] = []
+    boxes: list[Box] = []
     x = 0.0
     for piece, gap in _pieces(text, setting):
         x += gap * size
@@ -113,8 +142,14 @@ def draw_line(random: Random, font: ImageFont.FreeTypeFont, text: str, setting: 
             mask = np.asarray(mask * strength, np.uint8)
         offset = (cell - advance) / 2 if cell else 0.0
         placed.append((mask, x + left + offset, above + lift))
+        if with_boxes:
+            boxes += _character_boxes(font, piece, x + offset, lift)
         x += (cell or advance) + setting.tracking * size
-    return _assemble(placed)
+    line = _assemble(placed)
+    left = 1 - min((round(start) for mask, start, _ in placed if mask.size), default=0)
+    return replace(
+        line, boxes=tuple((a + left, b + line.baseline, c + left, d + line.baseline) for a, b, c, d in boxes)
+    )
 
 
 def _assemble(placed: list[tuple[Mask, float, int]]) -> LineMask:

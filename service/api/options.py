@@ -22,9 +22,10 @@ def without_null(schema: dict[str, Any]) -> None:
 
 
 class Detail(StrEnum):
-    """Level of detail of a result."""
+    """Level of detail of a result; each level adds to the one before."""
 
     TEXT = "text"
+    WORDS = "words"
     CHARS = "chars"
 
 
@@ -35,8 +36,8 @@ class QueryOptions(BaseModel):
 
     detail: Detail = Field(
         default=Detail.TEXT,
-        description="`chars` adds each character with its confidence and polygon.",
-        examples=["chars"],
+        description="`words` adds each word with its confidence and polygon, `chars` each character as well.",
+        examples=["words"],
     )
     alternatives: int = Field(
         default=0,

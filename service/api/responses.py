@@ -108,6 +108,7 @@ def summary(request_id: str, reader: LineReader, total: int, failed: int, second
 def _text_fields(result: RecognitionResult, options: Options) -> dict[str, Any]:
     fields = document_fields(
         result.document,
+        with_words=options.detail is not Detail.TEXT,
         with_characters=options.detail is Detail.CHARS,
         with_alternatives=options.alternatives > 0,
     )

@@ -144,7 +144,8 @@ async def recognition_options_of(engine: Engine, options: Options, output_format
         finds_orientation=options.finds_orientation,
         decoding=decoding,
         min_confidence=options.min_confidence,
-        with_characters=output_format is not Format.JSON or options.detail is Detail.CHARS,
+        with_words=output_format is not Format.JSON or options.detail is not Detail.TEXT,
+        with_characters=output_format is Format.JSON and options.detail is Detail.CHARS,
     )
 
 

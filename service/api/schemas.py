@@ -61,12 +61,20 @@ class ImageInfo(ResponseModel):
     orientation_applied: int = Field(description="Clockwise rotation that was applied, in degrees.", examples=[0])
 
 
+class WordInfo(ResponseModel):
+    """One word; its polygon fits the ink, clockwise from its own top left corner, in pixels of the upright image."""
+
+    text: str = Field(examples=["INVOICE"])
+    confidence: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
+    polygon: list[tuple[float, float]] = Field(examples=[[[3, 9], [241, 9], [241, 39], [3, 39]]])
+
+
 class CharacterInfo(ResponseModel):
-    """One character; its polygon is clockwise from its own top left corner, in pixels of the upright image."""
+    """One character; its polygon fits the ink, as that of a word does."""
 
     text: str = Field(examples=["I"])
     confidence: Probability = Field(examples=[0.997])
-    polygon: list[tuple[float, float]] = Field(examples=[[[3, 0], [11, 0], [11, 48], [3, 48]]])
+    polygon: list[tuple[float, float]] = Field(examples=[[[3, 9], [8, 9], [8, 39], [3, 39]]])
 
 
 class AlternativeInfo(ResponseModel):
@@ -84,6 +92,7 @@ class LineInfo(ResponseModel):
     confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
     polygon: list[tuple[float, float]] = Field(examples=[[[30, 52], [410, 50], [410, 78], [30, 80]]])
     row: int = Field(description="Row of the page, from 0 at the top; cells side by side share a row.", examples=[4])
+    words: list[WordInfo] | None = Field(default=None, description="With `detail=words` or `chars`.")
     chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
     alternatives: list[AlternativeInfo] | None = Field(default=None, description="With `alternatives` above 0.")
 
@@ -128,6 +137,7 @@ class RecognizedText(ResponseModel):
     )
     confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
     image: ImageInfo
+    words: list[WordInfo] | None = Field(default=None, description="With `detail=words` or `chars`.")
     chars: list[CharacterInfo] | None = Field(default=None, description="With `detail=chars`.")
     alternatives: list[AlternativeInfo] | None = Field(
         default=None, description="With `alternatives` above 0: the next best texts, most probable first."
@@ -173,6 +183,7 @@ class BatchItem(ResponseModel):
     confidence: Probability | None = Field(default=None, examples=[0.9731])
     confidence_min: Probability | None = Field(default=None, examples=[0.88])
     image: ImageInfo | None = None
+    words: list[WordInfo] | None = None
     chars: list[CharacterInfo] | None = None
     alternatives: list[AlternativeInfo] | None = None
     mode: Literal["line", "page"] | None = None

@@ -37,14 +37,15 @@ class ReadPage:
             return tuple(line.reading.text for line in self.reading.lines)
         return (self.reading.text,)
 
-    def page(self, *, with_characters: bool = True) -> Page:
-        """Convert the reading to a page of the document model."""
+    def page(self, *, with_words: bool = True) -> Page:
+        """Convert the reading to a page of the document model, without characters."""
         from linewise.model import PageReading
         from linewise.service.documents.assembly import page_from_line, page_from_lines
 
-        if isinstance(self.reading, PageReading):
-            return page_from_lines(self.image, self.reading.turn, self.reading, with_characters=with_characters)
-        return page_from_line(self.image, self.reading.turn, self.reading, with_characters=with_characters)
+        image, reading, turn = self.image, self.reading, self.reading.turn
+        if isinstance(reading, PageReading):
+            return page_from_lines(image, turn, reading, with_words=with_words, with_characters=False)
+        return page_from_line(image, turn, reading, with_words=with_words, with_characters=False)
 
 
 class AutoReader:

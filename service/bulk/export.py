@@ -113,12 +113,12 @@ def _read(
     if pages is None:
         image = decode(data, limits)
         reading = reader.read([image.pixels], [decoding])[0]
-        return Document((page_from_line(image, reading.turn, reading),))
+        return Document((page_from_line(image, reading.turn, reading, with_characters=False),))
     document_pages = []
     for number in range(page_count(data, limits.max_pages)):
         image = decode_page(data, number, limits)
         page_reading = pages.read(image.pixels)
-        document_pages.append(page_from_lines(image, page_reading.turn, page_reading))
+        document_pages.append(page_from_lines(image, page_reading.turn, page_reading, with_characters=False))
     return Document(tuple(document_pages))
 
 
@@ -137,11 +137,15 @@ def line_as_json(source: str, image: UprightImage, reading: Reading, alternative
     """Return the JSON object of an image of one line, without a line break."""
     from linewise.service.documents.assembly import page_from_line
 
-    return as_json(source, 1, page_from_line(image, reading.turn, reading, with_characters=False), alternatives)
+    return as_json(
+        source, 1, page_from_line(image, reading.turn, reading, with_words=False, with_characters=False), alternatives
+    )
 
 
 def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
     """Return the JSON object of page ``number``, from 1, without a line break."""
     from linewise.service.documents.assembly import page_from_lines
 
-    return as_json(source, number, page_from_lines(image, reading.turn, reading, with_characters=False))
+    return as_json(
+        source, number, page_from_lines(image, reading.turn, reading, with_words=False, with_characters=False)
+    )

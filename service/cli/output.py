@@ -105,7 +105,7 @@ def print_auto(reader: AutoReader, sources: list[str], json_alternatives: int | 
                 failures += 1
                 print_error(f"{read.source}: {read.reason}")
             elif json_alternatives is not None:
-                page = read.page(with_characters=False)
+                page = read.page(with_words=False)
                 typer.echo(as_json(read.source, read.number, page, json_alternatives))
             else:
                 for text in read.texts:

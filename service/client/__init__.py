@@ -3,7 +3,7 @@
 from linewise.service.client.async_client import AsyncClient
 from linewise.service.client.batches import BATCH_BYTES, BATCH_IMAGES, BATCH_PIXELS, ImageSource
 from linewise.service.client.encoding import Mode, Options, Orientation
-from linewise.service.client.results import Alternative, Character, Line, Result, ServiceFailure
+from linewise.service.client.results import Alternative, Character, Line, Result, ServiceFailure, Word
 from linewise.service.client.retry import FIRST_PAUSE, LONGEST_PAUSE
 from linewise.service.client.sync_client import Client
 
@@ -24,4 +24,5 @@ __all__ = [
     "Orientation",
     "Result",
     "ServiceFailure",
+    "Word",
 ]

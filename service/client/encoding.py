@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
     """Recognition options; see the service's documentation for each."""
 
     chars: bool
+    words: bool
     alternatives: int
     charset: str
     charset_exclude: str
@@ -39,7 +40,9 @@ class RequestEncoder:
         if unknown:
             raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
         lexicon = values.pop("lexicon", None)
-        self._query = {"detail": "chars"} if values.pop("chars", False) else {}
+        with_words, with_characters = values.pop("words", False), values.pop("chars", False)
+        detail = "chars" if with_characters else "words"
+        self._query = {"detail": detail} if with_words or with_characters else {}
         self._query |= {name: str(value) for name, value in values.items() if value is not None}
         self._fields = {} if lexicon is None else {"lexicon": "\n".join(lexicon)}  # too long for a query
 

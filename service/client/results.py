@@ -21,6 +21,15 @@ class Character:
 
 
 @dataclass(frozen=True)
+class Word:
+    """One word; ``confidence`` is that of its weakest character, ``polygon`` as for a character."""
+
+    text: str
+    confidence: float
+    polygon: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Alternative:
     """An alternative text with its confidence."""
 
@@ -42,14 +51,16 @@ class Line:
     row: int
     characters: tuple[Character, ...]
     alternatives: tuple[Alternative, ...] = ()
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
 class Result:
     """The text of one image; confidences in [0, 1], sizes in pixels.
 
-    ``characters`` needs the option ``chars=True``, ``alternatives`` the option of that name. ``mode`` is ``line`` or
-    ``page``; only pages have ``lines``, in reading order. A PDF or TIFF with several pages has ``pages`` instead.
+    ``words`` needs the option ``words=True`` or ``chars=True``, ``characters`` the option ``chars=True``,
+    ``alternatives`` the option of that name. ``mode`` is ``line`` or ``page``; only pages have ``lines``, in reading
+    order. A PDF or TIFF with several pages has ``pages`` instead.
     """
 
     text: str
@@ -64,6 +75,7 @@ class Result:
     mode: str = "line"
     lines: tuple[Line, ...] = ()
     pages: tuple[Result, ...] = ()
+    words: tuple[Word, ...] = ()
 
 
 class ServiceFailure(Exception):
@@ -144,6 +156,7 @@ def _parse_result(body: Mapping[str, Any]) -> Result:
         mode=body.get("mode", "page" if "page" in body else "line"),
         lines=tuple(_parse_line(line) for line in body.get("lines", ())),
         pages=tuple(_parse_result(page) for page in body.get("pages", ())),
+        words=_parse_words(body),
     )
 
 
@@ -156,6 +169,7 @@ def _parse_line(line: Mapping[str, Any]) -> Line:
         row=line["row"],
         characters=_parse_characters(line),
         alternatives=_parse_alternatives(line),
+        words=_parse_words(line),
     )
 
 
@@ -164,6 +178,10 @@ def _parse_characters(body: Mapping[str, Any]) -> tuple[Character, ...]:
         Character(character["text"], character["confidence"], _parse_polygon(character))
         for character in body.get("chars", ())
     )
+
+
+def _parse_words(body: Mapping[str, Any]) -> tuple[Word, ...]:
+    return tuple(Word(word["text"], word["confidence"], _parse_polygon(word)) for word in body.get("words", ()))
 
 
 def _parse_alternatives(body: Mapping[str, Any]) -> tuple[Alternative, ...]:

@@ -6,10 +6,8 @@ is four corners, clockwise, starting at the top left corner of the text itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from statistics import median
 from typing import Literal
 
 Point = tuple[float, float]
@@ -19,14 +17,10 @@ Mode = Literal["line", "page"]
 # Distance between baseline and lower edge, as a share of the line's height: room for descenders.
 DESCENDER_RATIO = 0.2
 
-# Reach of a word beyond the centres of its first and last character, as a share of the median distance between
-# centres: half of that distance, and a margin for letters wider than most.
-WORD_REACH_RATIO = 0.6
-
 
 @dataclass(frozen=True)
 class Character:
-    """One character of a line."""
+    """One character of a line; its polygon fits the ink."""
 
     text: str
     confidence: float
@@ -55,8 +49,9 @@ class Line:
     """One line of text.
 
     ``row`` counts the rows of a page from 0; lines of one row stand side by side. ``turn`` is the clockwise rotation
-    in degrees under which the line was read. ``text`` is empty, and there are no characters and alternatives, where
-    the confidence is below the requested minimum. ``characters`` is also empty if they were not requested.
+    in degrees under which the line was read. ``words`` run from the start of the line to its end; they and
+    ``characters`` are empty unless requested. Where the confidence is below the requested minimum, ``text`` is empty
+    and there is nothing else.
     """
 
     text: str
@@ -65,13 +60,9 @@ class Line:
     polygon: Polygon
     row: int = 0
     turn: int = 0
+    words: tuple[Word, ...] = ()
     characters: tuple[Character, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
-
-    @cached_property
-    def words(self) -> tuple[Word, ...]:
-        """Words from the start of the line to its end."""
-        return tuple(_split_words(self.polygon, self.characters))
 
     @property
     def baseline(self) -> tuple[Point, Point]:
@@ -127,7 +118,7 @@ class Page:
 
     @property
     def printed_lines(self) -> list[Line]:
-        """Lines that contain at least one word; requires characters."""
+        """Lines that contain at least one word; requires words."""
         return [line for line in self.lines if line.words]
 
 
@@ -182,53 +173,6 @@ def probability(value: float) -> float:
 
 def _mean_confidence(lines: Sequence[Line]) -> float:
     return probability(sum(line.confidence for line in lines) / max(1, len(lines)))
-
-
-def _split_words(line: Polygon, characters: Sequence[Character]) -> Iterator[Word]:
-    """Split the characters of a line into words.
-
-    A character's polygon marks where the network is most certain of it, which is near its centre, and not the extent of
-    its ink. A word therefore reaches beyond the centres of its first and last character, but not beyond the centre of
-    an adjacent space.
-    """
-    centres = [_position(line, character) for character in characters]
-    is_space = [character.text.isspace() for character in characters]
-    gaps = [centres[i] - centres[i - 1] for i in range(1, len(centres)) if not is_space[i] and not is_space[i - 1]]
-    reach = WORD_REACH_RATIO * median(gaps) if gaps else 1.0
-    first = 0
-    for end in range(1, len(characters) + 1):
-        if end < len(characters) and is_space[end] == is_space[first]:
-            continue
-        if not is_space[first]:
-            left = max(centres[first] - reach, centres[first - 1] if first else 0.0)
-            right = min(centres[end - 1] + reach, centres[end] if end < len(characters) else 1.0)
-            yield Word(
-                "".join(character.text for character in characters[first:end]),
-                min(character.confidence for character in characters[first:end]),
-                _section(line, left, max(left, right)),
-            )
-        first = end
-
-
-def _position(line: Polygon, character: Character) -> float:
-    """Centre of a character along the line, in [0, 1]."""
-    (x, y), (end_x, end_y) = line[:2]
-    dx, dy = end_x - x, end_y - y
-    (left, top), (right, right_top) = character.polygon[:2]
-    length = dx * dx + dy * dy
-    position = (((left + right) / 2 - x) * dx + ((top + right_top) / 2 - y) * dy) / length if length else 0.0
-    return min(max(position, 0.0), 1.0)
-
-
-def _section(line: Polygon, left: float, right: float) -> Polygon:
-    """Part of a line between two positions in [0, 1]."""
-    start, end, below_end, below_start = line
-    return (
-        _interpolate(start, end, left),
-        _interpolate(start, end, right),
-        _interpolate(below_start, below_end, right),
-        _interpolate(below_start, below_end, left),
-    )
 
 
 def _interpolate(a: Point, b: Point, share: float) -> Point:

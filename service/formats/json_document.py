@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from linewise.service.documents.layout import Document, Line, Page
+from linewise.service.documents.layout import Character, Document, Line, Page, Word
 
 
-def document_fields(document: Document, *, with_characters: bool, with_alternatives: bool) -> dict[str, Any]:
+def document_fields(
+    document: Document, *, with_words: bool, with_characters: bool, with_alternatives: bool
+) -> dict[str, Any]:
     """Return the fields of a document as the HTTP API names them."""
+    details = _Details(with_words, with_characters, with_alternatives)
     first = document.pages[0]
     if len(document.pages) == 1:
-        fields = _page_fields(first, with_characters=with_characters, with_alternatives=with_alternatives)
+        fields = _page_fields(first, details)
         return fields | {"mode": first.mode}
-    pages = [
-        {"page": number} | _page_fields(page, with_characters=with_characters, with_alternatives=with_alternatives)
-        for number, page in enumerate(document.pages, start=1)
-    ]
+    pages = [{"page": number} | _page_fields(page, details) for number, page in enumerate(document.pages, start=1)]
     return {
         "text": document.text,
         "confidence": document.confidence,
@@ -28,19 +29,28 @@ def document_fields(document: Document, *, with_characters: bool, with_alternati
     }
 
 
-def line_record(source: str, page: Page, *, with_alternatives: bool) -> dict[str, Any]:
+def line_record(
+    source: str, page: Page, *, with_words: bool = False, with_characters: bool = False, with_alternatives: bool = False
+) -> dict[str, Any]:
     """Return the command line's record of an image that was read as one line."""
     (line,) = page.lines
     width, height = page.unturned_size
     record = {"image": source, **_text_fields(line), "width": width, "height": height}
-    if with_alternatives:
-        record["alternatives"] = _alternatives(line)
-    return record
+    return record | _line_details(line, _Details(with_words, with_characters, with_alternatives))
 
 
-def page_record(source: str, number: int, page: Page, *, with_alternatives: bool = False) -> dict[str, Any]:
+def page_record(
+    source: str,
+    number: int,
+    page: Page,
+    *,
+    with_words: bool = False,
+    with_characters: bool = False,
+    with_alternatives: bool = False,
+) -> dict[str, Any]:
     """Return the command line's record of page ``number``, from 1."""
     width, height = page.unturned_size
+    details = _Details(with_words, with_characters, with_alternatives)
     return {
         "image": source,
         "page": number,
@@ -49,20 +59,27 @@ def page_record(source: str, number: int, page: Page, *, with_alternatives: bool
         "height": height,
         "turn": page.turn,
         "lines": [
-            {**_text_fields(line), "polygon": line.page_polygon, "row": line.row}
-            | _line_details(line, with_characters=False, with_alternatives=with_alternatives)
+            {**_text_fields(line), "polygon": line.page_polygon, "row": line.row} | _line_details(line, details)
             for line in page.lines
         ],
     }
 
 
-def _page_fields(page: Page, *, with_characters: bool, with_alternatives: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Details:
+    """Which details of a line are given."""
+
+    words: bool
+    characters: bool
+    alternatives: bool
+
+
+def _page_fields(page: Page, details: _Details) -> dict[str, Any]:
     fields = {**_text_fields(page), "image": _image_fields(page), "warnings": list(page.warnings)}
     if page.mode == "line":
-        return fields | _line_details(page.lines[0], with_characters, with_alternatives)
+        return fields | _line_details(page.lines[0], details)
     lines = [
-        {**_text_fields(line), "polygon": line.polygon, "row": line.row}
-        | _line_details(line, with_characters, with_alternatives)
+        {**_text_fields(line), "polygon": line.polygon, "row": line.row} | _line_details(line, details)
         for line in page.lines
     ]
     return fields | {"lines": lines}
@@ -81,16 +98,19 @@ def _image_fields(page: Page) -> dict[str, Any]:
     }
 
 
-def _line_details(line: Line, with_characters: bool, with_alternatives: bool) -> dict[str, Any]:
-    details: dict[str, Any] = {}
-    if with_characters:
-        details["chars"] = [
-            {"text": character.text, "confidence": character.confidence, "polygon": character.polygon}
-            for character in line.characters
-        ]
-    if with_alternatives:
-        details["alternatives"] = _alternatives(line)
-    return details
+def _line_details(line: Line, details: _Details) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if details.words:
+        fields["words"] = [_placed_text(word) for word in line.words]
+    if details.characters:
+        fields["chars"] = [_placed_text(character) for character in line.characters]
+    if details.alternatives:
+        fields["alternatives"] = _alternatives(line)
+    return fields
+
+
+def _placed_text(part: Word | Character) -> dict[str, Any]:
+    return {"text": part.text, "confidence": part.confidence, "polygon": part.polygon}
 
 
 def _alternatives(line: Line) -> list[dict[str, Any]]:

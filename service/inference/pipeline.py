@@ -41,9 +41,9 @@ class RecognitionOptions:
 
     ``turns`` are the clockwise rotations in degrees to try; pages use the first one, and are turned further as their
     text suggests if ``finds_orientation`` is set. Mode ``auto`` reads an image as one line and, where that is not sure,
-    as a page as well. A line whose confidence is below ``min_confidence`` is withheld. ``with_characters`` adds the
-    characters of each line to the document. A document of several pages may take ``page_timeout`` seconds longer for
-    each page after the first, until ``latest_deadline`` at most.
+    as a page as well. A line whose confidence is below ``min_confidence`` is withheld. ``with_words`` and
+    ``with_characters`` add the words and the characters of each line to the document. A document of several pages may
+    take ``page_timeout`` seconds longer for each page after the first, until ``latest_deadline`` at most.
     """
 
     mode: Literal["auto", "line", "page"] = "auto"
@@ -51,6 +51,7 @@ class RecognitionOptions:
     finds_orientation: bool = True
     decoding: Decoding | None = None
     min_confidence: float = 0.0
+    with_words: bool = False
     with_characters: bool = False
     page_timeout: float = 0.0
     latest_deadline: float = math.inf
@@ -165,6 +166,7 @@ def _from_line(
         (line.turn + line.reading.turn) % 360,
         line.reading,
         min_confidence=options.min_confidence,
+        with_words=options.with_words,
         with_characters=options.with_characters,
     )
     return RecognitionResult(Document((page,)), decode_time, line.queue_time, line.inference_time)
@@ -176,6 +178,7 @@ def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions
         (options.turns[0] + reading.turn) % 360,
         reading,
         min_confidence=options.min_confidence,
+        with_words=options.with_words,
         with_characters=options.with_characters,
     )
 

@@ -105,6 +105,7 @@ def as_stored(page: Page) -> Page:
         replace(
             line,
             polygon=place(line.polygon),
+            words=tuple(replace(word, polygon=place(word.polygon)) for word in line.words),
             characters=tuple(replace(character, polygon=place(character.polygon)) for character in line.characters),
         )
         for line in page.lines

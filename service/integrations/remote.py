@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from linewise.service.documents.layout import Character, Document, Line, Mode, Page, Polygon
+from linewise.service.documents.layout import Character, Document, Line, Mode, Page, Polygon, Word
 from linewise.service.integrations.reading import Orientation, ReadingError, ReadOptions, orientation_of
 
 TIMEOUT_S = 120.0  # of one file, retries included
@@ -39,7 +39,7 @@ class RemoteReader:
 
     def read(self, data: bytes, options: ReadOptions) -> Document:
         """Read a file; see ``DocumentReader``."""
-        query = {"mode": options.mode, "detail": "chars"}
+        query = {"mode": options.mode, "detail": "chars" if options.with_characters else "words"}
         query |= {"charset": options.charset} if options.charset is not None else {}
         query |= {"charset_exclude": options.charset_exclude} if options.charset_exclude else {}
         files = [data] if options.pages is None else [_render(data, number) for number in options.pages]
@@ -183,6 +183,7 @@ def _parse_line(body: Mapping[str, Any]) -> Line:
         confidence_min=body["confidence_min"],
         polygon=_polygon(body),
         row=body["row"],
+        words=tuple(Word(word["text"], word["confidence"], _polygon(word)) for word in body.get("words", ())),
         characters=tuple(
             Character(character["text"], character["confidence"], _polygon(character))
             for character in body.get("chars", ())

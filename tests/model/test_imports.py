@@ -106,7 +106,7 @@ def test_modules_import_without_cycles() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "load"}
+    lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "Word", "load"}
     pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
     elsewhere = {
         "ModelConfig",

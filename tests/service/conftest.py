@@ -63,7 +63,7 @@ class FakeReader:
 
     def reading(self, image: Pixels) -> Reading:
         text = "" if image.max() == 0 else f"{image.mean():.0f}"
-        spans = tuple(Character(letter, 0.9, 5.0 * i, 5.0 * i + 4.0) for i, letter in enumerate(text))
+        spans = tuple(Character(letter, 0.9, 5.0 * i, 5.0 * i + 4.0, 0.0, len(image)) for i, letter in enumerate(text))
         return Reading(text, 0.75, 0.5, spans)
 
     def width_bucket(self, height: int, width: int) -> int:

@@ -44,13 +44,15 @@ class TextStyle:
 class PageCanvas:
     """Ink of a page under layout: uint8 `(H, W)`, 255 = full ink, with the texts and boxes of its lines.
 
-    With `dotted`, letters are printed as by a dot-matrix printer.
+    `characters` are the ink boxes of each line's characters, without spaces. With `dotted`, letters are printed as by
+    a dot-matrix printer.
     """
 
     plane: Grey
     dotted: bool = False
     texts: list[str] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
+    characters: list[list[Box]] = field(default_factory=list)
 
     @property
     def width(self) -> int:
@@ -72,9 +74,10 @@ class PageCanvas:
         drawable = corpus.fit_to_characters(" ".join(text.split()), style.face.characters)
         if not drawable:
             return int(x)
-        line = glyphs.draw_line(random, glyphs.load_font(style.face.path, style.size), drawable, style.setting)
+        font = glyphs.load_font(style.face.path, style.size)
+        line = glyphs.draw_line(random, font, drawable, style.setting, with_boxes=True)
         if self.dotted:
-            line = glyphs.LineMask(glyphs.print_dots(random, line.mask), line.baseline)
+            line = replace(line, mask=glyphs.print_dots(random, line.mask))
         height, width = line.mask.shape
         left = round(x - {"left": 0.0, "middle": width / 2, "right": width}[anchor])
         top = round(baseline) - line.baseline
@@ -86,6 +89,7 @@ class PageCanvas:
         background.paste(self.plane, line.mask, left, top)
         self.texts.append(drawable)
         self.boxes.append((left, top, left + width, top + height))
+        self.characters.append([(left + a, top + b, left + c, top + d) for a, b, c, d in line.boxes])
         return int(left + width)
 
 

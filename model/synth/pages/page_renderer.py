@@ -1,12 +1,14 @@
 """Render whole pages by index, with the position and the text of each line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from random import Random
 
 import numpy as np
 
 from linewise.model.synth.background import Grey
+from linewise.model.synth.camera import Box
 from linewise.model.synth.pages.capture import Quad, capture_page
 from linewise.model.synth.pages.page_layout import FacePools, PageCanvas, blank_page, draw_clutter
 from linewise.model.synth.pages.posters import draw_poster, draw_screen
@@ -20,11 +22,24 @@ KINDS = {"receipt": 34, "book": 16, "letter": 12, "form": 10, "table": 10, "post
 
 
 @dataclass(frozen=True)
-class LabelledLine:
-    """A line or a table cell: its text, and its corners `(4, 2)` in pixels, clockwise from the top left."""
+class LabelledPart:
+    """A word or a character: its text, and the corners `(4, 2)` of its ink in pixels, clockwise from the top left."""
 
     text: str
     quad: Quad
+
+
+@dataclass(frozen=True)
+class LabelledLine:
+    """A line or a table cell: its text, and its corners `(4, 2)` in pixels, clockwise from the top left.
+
+    `words` and `characters`, which are no spaces, are in the order of the text.
+    """
+
+    text: str
+    quad: Quad
+    words: tuple[LabelledPart, ...] = ()
+    characters: tuple[LabelledPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,29 @@ class PageRenderer:
         kind = random.choices(list(self.kinds), weights=list(self.kinds.values()))[0]
         canvas = _PAGE_DRAWERS[kind](random, self._faces)
         screen = kind in ("screen", "poster")
-        image, quads = capture_page(random, noise, canvas.plane, canvas.boxes, screen)
-        lines = (LabelledLine(text, quad) for text, quad in zip(canvas.texts, quads, strict=True))
+        words = [_word_boxes(text, boxes) for text, boxes in zip(canvas.texts, canvas.characters, strict=True)]
+        boxes = [*canvas.boxes, *chain(*words), *chain(*canvas.characters)]
+        image, captured = capture_page(random, noise, canvas.plane, boxes, screen)
+        quads = iter(captured)
+        line_quads = list(islice(quads, len(canvas.texts)))
+        line_words = [_label(text.split(), quads) for text in canvas.texts]
+        line_characters = [_label(text.replace(" ", ""), quads) for text in canvas.texts]
+        lines = map(LabelledLine, canvas.texts, line_quads, line_words, line_characters)
         return PageSample(image, tuple(lines), kind)
+
+
+def _word_boxes(text: str, characters: Sequence[Box]) -> list[Box]:
+    """Boxes around the words of a text, whose characters have these boxes."""
+    boxes, ink = [], iter(characters)
+    for word in text.split():
+        lefts, tops, rights, bottoms = zip(*islice(ink, len(word)), strict=True)
+        boxes.append((min(lefts), min(tops), max(rights), max(bottoms)))
+    return boxes
+
+
+def _label(texts: Sequence[str], quads: Iterator[Quad]) -> tuple[LabelledPart, ...]:
+    """Parts with these texts, each with the next of the quads."""
+    return tuple(LabelledPart(text, quad) for text, quad in zip(texts, islice(quads, len(texts)), strict=True))
 
 
 def _draw_textless(random: Random, faces: FacePools) -> PageCanvas:

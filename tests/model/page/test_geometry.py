@@ -1,4 +1,4 @@
-"""Sizes, kernels and spans of lines, and their crops out of a page."""
+"""Sizes and kernels of lines, their crops out of a page, and boxes of a crop on the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from linewise.model.page.geometry import Quad, crop_line, kernel_quad, quad_size, span_quad
+from linewise.model.page.geometry import Quad, boxes_on_page, crop_line, kernel_quad, quad_size
 from tests.model.page.conftest import rectangle
 
 
@@ -44,16 +44,20 @@ def test_colours_stay_and_a_line_over_the_edge_is_cut_there() -> None:
     assert crop.size
 
 
-def test_a_character_lies_in_its_place_along_the_line() -> None:
-    quad = rectangle((200, 100), 200, 40)
-    crop = crop_line(np.zeros((200, 400), np.uint8), quad)
-    margin = (crop.shape[1] - 200) / 2
-    begin, end = margin + 50, margin + 100
-    span = span_quad(quad, begin, end)
-    assert span[:, 0] == pytest.approx([150, 200, 200, 150], abs=2)
-    assert span[:, 1] == pytest.approx([80, 80, 120, 120], abs=0.1)
-    # Read after a quarter turn clockwise, a line runs from the bottom of the page to its top.
-    standing = rectangle((100, 200), 40, 200)
-    first = span_quad(standing, 0, 50, 90)
-    assert first[:, 1].max() == pytest.approx(300, abs=0.1) and first[:, 1].min() == pytest.approx(256, abs=1)
-    assert span_quad(standing, 0, 50, 270)[:, 1].min() == pytest.approx(100, abs=0.1)
+@pytest.mark.parametrize("turn", [0, 90, 270])
+@pytest.mark.parametrize("degrees", [0, 0.3, 7, -20, 80])
+def test_a_box_in_the_crop_of_a_line_is_placed_where_it_is_on_the_page(degrees: float, turn: int) -> None:
+    page = np.full((300, 400), 255, np.uint8)
+    size = (200.0, 40.0) if turn == 0 else (40.0, 200.0)
+    line = rectangle((200, 150), *size, degrees)
+    mark = rectangle((190, 140), 16, 10, degrees)
+    cv2.fillConvexPoly(page, np.asarray(mark, np.int32), 0)
+    crop = np.rot90(crop_line(page, line), -turn // 90)
+    left, top, width, height = cv2.boundingRect(np.asarray(crop < 128, np.uint8))
+    (quad,) = boxes_on_page(line, np.array([[left, top, left + width, top + height]], float), turn)
+    assert np.roll(quad, -turn // 90, 0) == pytest.approx(mark, abs=2)
+
+
+def test_no_boxes_have_no_places() -> None:
+    for degrees in (0, 7):
+        assert boxes_on_page(rectangle((200, 150), 200, 40, degrees), np.empty((0, 4))).shape == (0, 4, 2)

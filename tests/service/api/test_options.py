@@ -45,6 +45,16 @@ def test_characters_have_clockwise_polygons_in_image_pixels(client: TestClient) 
     }
 
 
+def test_each_level_of_detail_adds_to_the_one_before(client: TestClient) -> None:
+    words = ask(client, detail="words")
+    assert "chars" not in words
+    assert words["words"] == [
+        {"text": "123", "confidence": 0.9, "polygon": [[0.0, 0.0], [14.0, 0.0], [14.0, 40.0], [0.0, 40.0]]}
+    ]
+    assert ask(client, detail="chars")["words"] == words["words"]
+    assert "words" not in ask(client)
+
+
 def test_polygons_of_a_downscaled_image_are_in_original_pixels(client: TestClient) -> None:
     body = ask(client, encode(np.full((2000, 3000), 123, np.uint8)), detail="chars")
     scale = 2000 // 256
@@ -96,11 +106,11 @@ def test_auto_orientation_keeps_the_more_confident_text(client: TestClient, fake
 
 
 def test_a_rotation_by_the_recogniser_is_reported_with_its_polygons(client: TestClient, fake: Any) -> None:
-    letters = (Character("u", 0.9, 1.0, 20.0), Character("p", 0.9, 30.0, 60.0))
+    letters = (Character("u", 0.9, 1.0, 20.0, 4.0, 15.0), Character("p", 0.9, 30.0, 60.0, 5.0, 20.0))
     fake.reading = lambda image: Reading("up", 0.9, 0.9, letters, turn=270)
     body = ask(client, encode(np.full((60, 20), 9, np.uint8)), detail="chars")
     assert body["image"] == {"width": 60, "height": 20, "format": "PNG", "orientation_applied": 270}
-    assert body["chars"][1]["polygon"] == [[30, 0], [60, 0], [60, 20], [30, 20]]
+    assert body["chars"][1]["polygon"] == [[30, 5], [60, 5], [60, 20], [30, 20]]
 
 
 def test_auto_orientation_prefers_text_to_a_confident_empty_result(client: TestClient, fake: Any) -> None:

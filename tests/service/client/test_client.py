@@ -215,7 +215,11 @@ def test_options_reach_the_service(service: Any) -> None:
     assert isinstance(result, Result)
     assert [character.text for character in result.characters] == ["1", "2", "3"]
     assert result.characters[0].polygon == ((0.0, 0.0), (4.0, 0.0), (4.0, 60.0), (0.0, 60.0))
+    assert [(word.text, word.confidence) for word in result.words] == [("123", 0.9)]
     assert (result.width, result.height, result.orientation_applied) == (40, 60, 90)
+    (result,) = read_many(service, [grey(123)], words=True)
+    assert isinstance(result, Result)
+    assert result.words[0].polygon == ((0.0, 0.0), (14.0, 0.0), (14.0, 40.0), (0.0, 40.0)) and not result.characters
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,7 +13,7 @@ import pypdfium2
 from PIL import Image
 
 from linewise.service.documents.image import ImageLimits
-from linewise.service.documents.layout import Character, Document, Line, Page, Point, Polygon
+from linewise.service.documents.layout import Document, Line, Page, Point, Polygon, Word
 from linewise.service.documents.multipage import RENDER_DPI
 from linewise.service.formats.searchable_pdf import SearchablePdf
 from tests.service.conftest import encode
@@ -32,11 +33,11 @@ def line_of(text: str, start: Point = (20, 30), angle: float = 0.0, advance: flo
     def cell(left: float, right: float) -> Polygon:
         return corner(left, 0), corner(right, 0), corner(right, height), corner(left, height)
 
-    letters = tuple(  # short spans around the centre of each letter, as the network gives them
-        Character(letter, 0.9 - 0.01 * i, cell(advance * (i + 0.4), advance * (i + 0.6)))
-        for i, letter in enumerate(text)
+    words = tuple(  # each as wide as its letters, the weakest of which is the last one
+        Word(found[0], 0.9 - 0.01 * (found.end() - 1), cell(advance * found.start(), advance * found.end()))
+        for found in re.finditer(r"\S+", text)
     )
-    return Line(text, 0.8, 0.7, cell(0, advance * len(text)), characters=letters)
+    return Line(text, 0.8, 0.7, cell(0, advance * len(text)), words=words)
 
 
 def document_of(*pages: Sequence[Line], size: tuple[int, int] = (400, 300)) -> Document:
