@@ -63,7 +63,9 @@ def folder(tmp_path: Path) -> Path:
 def bars(count: int) -> Image.Image:
     page = Image.new("L", (300, 200), 255)
     for number in range(count):
-        ImageDraw.Draw(page).rectangle((0, 20 + 50 * number, 300, 40 + 50 * number), fill=20)
+        for left in range(0, 300, 10):  # a line of ink has strokes; their mean, 20, is what the fake recogniser reads
+            stroke = (left, 20 + 50 * number, left + 9, 40 + 50 * number)
+            ImageDraw.Draw(page).rectangle(stroke, fill=10 if left % 20 else 30)
     return page
 
 
