@@ -130,7 +130,10 @@ def _ink_shares(image: Image, quads: Sequence[Quad]) -> list[float]:
 
 def _has_stacked_lines(image: Image) -> bool:
     """Whether the ink of an image lies in at least two stacks of rows with a gap between them."""
-    rows = np.convolve(_edges(_reduced(image)).mean(1), (0.25, 0.5, 0.25), mode="same")
+    small = _reduced(image)
+    rows = np.convolve(_edges(small).mean(1), (0.25, 0.5, 0.25), mode="same")
+    if rows.max() < 1.0:  # no letter has only horizontal edges: either nothing, or bars
+        return bool(small.std() >= MIN_CONTRAST)
     above, below = np.maximum.accumulate(rows), np.maximum.accumulate(rows[::-1])[::-1]
     ink = np.cumsum(rows)
     is_between = np.minimum(ink, ink[-1] - ink) > STACK_MIN_INK_SHARE * ink[-1]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from linewise.model import PageReading, is_sure_line, likelier
 from linewise.service.documents.assembly import page_from_line, page_from_lines
 from linewise.service.documents.conversion import Pixels
-from linewise.service.documents.image import UprightImage, rotated
+from linewise.service.documents.image import LINE_IMAGE_SIDE_PX, UprightImage, rotated
 from linewise.service.documents.layout import Document, Page
 from linewise.service.documents.multipage import OpenedFile, open_line, open_line_or_pages, open_page, page_count
 from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
@@ -132,13 +132,16 @@ async def _read_auto(
     line_pixels = rotated(line_image.pixels, line.turn)
     if await engine.offload(partial(is_sure_line, line_pixels, line.reading)):
         return _from_line(line_image, decode_time, line, options)
-    _announce_pages(ticket, 1, options)
+    is_large = min(line_image.pixels.shape[:2]) >= LINE_IMAGE_SIDE_PX
+    if is_large:  # the few lines of a smaller image count as they come
+        _announce_pages(ticket, 1, options)
     image = line_image
     if line_image.scale > 1:  # reduced to the size of a line
         image, seconds = await engine.decode(partial(open_page, file.data, 0))
         decode_time += seconds
     page, queue_time, inference_time = await _read_page(engine, ticket, image, options)
-    ticket.finish_page()
+    if is_large:
+        ticket.finish_page()
     upright = rotated(image.pixels, options.turns[0])
     choice = await engine.offload_slow(partial(likelier, upright, line.reading, page))
     if not isinstance(choice, PageReading):

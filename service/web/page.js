@@ -122,10 +122,11 @@ function drawPolygons(card, body, elements) {
   const svg = card.querySelector("svg");
   const { width, height } = body.image;
   // Polygons refer to the upright image. The browser applies the EXIF orientation only, so they do not match an image
-  // that was rotated further: by the option, or because a tall image was read on its side.
+  // that was rotated further: by the option, or because its text lies on its side or upside down.
   const shown = card.querySelector("img");
   const isShownTall = shown.naturalWidth < shown.naturalHeight;
-  if (card.dataset.orientation !== "0" || (shown.naturalWidth && isShownTall !== width < height)) return [];
+  const isTurned = !["0", "auto"].includes(card.dataset.orientation) || body.image.orientation_applied === 180;
+  if (isTurned || (shown.naturalWidth && isShownTall !== width < height)) return [];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   return elements.map((element) => {
     const polygon = document.createElementNS("http://www.w3.org/2000/svg", "polygon");

@@ -59,6 +59,12 @@ def test_a_confident_reading_of_one_of_two_lines_is_not_sure() -> None:
     assert is_sure_line(sign("jäger über Öl"), line("jäger über Öl", 0.9))  # dots are no line
 
 
+def test_bars_are_no_line() -> None:
+    bars = np.full((60, 100), 255, np.uint8)
+    bars[10:20] = bars[40:50] = 0
+    assert not is_sure_line(bars, line("=", 0.99))
+
+
 def test_one_character_in_a_large_picture_is_not_sure() -> None:
     assert is_sure_line(sign("7", size=28, margin=4), line("7", 0.99))
     assert not is_sure_line(sign("7", size=300), line("7", 0.99))

@@ -17,6 +17,7 @@ from PIL import Image
 from linewise.model import Reading
 from linewise.service.app import create_app
 from linewise.service.settings import Settings
+from tests.service.conftest import draw_line, encode
 
 GREYS = (20, 60, 100)
 
@@ -82,8 +83,12 @@ def test_auto_is_the_default_and_says_what_it_took_the_image_for(
 
 
 def test_a_sure_line_is_read_once(client: TestClient, fake: Any) -> None:
-    assert post(client, page((80,))).json()["mode"] == "line"
+    assert post(client, encode(draw_line())).json()["mode"] == "line"
     assert len(fake.seen) == 1
+
+
+def test_a_reading_of_several_lines_as_one_is_not_sure(client: TestClient, fake: Any) -> None:
+    assert post(client, page()).json()["text"] == "20\n60\n100"  # each line as confident as the whole
 
 
 def test_auto_keeps_the_line_where_the_page_is_less_likely(client: TestClient, fake: Any) -> None:
@@ -194,7 +199,7 @@ def test_single_lines_get_their_turn_while_a_page_is_read(make_client: Callable[
     asking.start()
     while not fake.threads:
         time.sleep(0.002)
-    single = threading.Thread(target=ask, args=("line", page((80,))))
+    single = threading.Thread(target=ask, args=("line", page((80,))), kwargs={"mode": "line"})
     single.start()
     time.sleep(0.1)
     fake.gate.set()
