@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic
 
-from linewise.service.inference.queue import BatchLimits, Job, Pixels, Queues
+from linewise.service.inference.queue import BatchLimits, BatchReader, Demand, Job, Kind, Pixels, Queues, Reservation
 from linewise.service.inference.results import (
     BatchedResult,
     BatcherFailed,
@@ -26,19 +27,7 @@ from linewise.service.inference.results import (
     Expired,
     ReadingT,
 )
-from linewise.service.inference.scheduler import Demand, Kind, Reservation, Scheduler
-
-ReadingT_co = TypeVar("ReadingT_co", covariant=True)
-
-
-class BatchReader(Protocol[ReadingT_co]):
-    """The part of a recogniser that the batcher calls."""
-
-    def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> Sequence[ReadingT_co]:
-        """Read each image with its decoding, in order; a result must not depend on the other images."""
-
-    def width_bucket(self, height: int, width: int) -> int:
-        """Return the width in pixels that an image of this size is padded to at the model's height."""
+from linewise.service.inference.scheduler import Scheduler
 
 
 class Ticket(Generic[ReadingT]):
@@ -66,12 +55,24 @@ class Ticket(Generic[ReadingT]):
 
     def add_pages(self, pages: int, deadline: float) -> None:
         """Announce more pages of a document, and allow time for them until ``deadline``."""
-        self._batcher._add_pages(self._reservation, pages, deadline)
+        with self._batcher.account() as scheduler:
+            scheduler.add_pages(self._reservation, pages, deadline)
 
-    def finish_page(self) -> None:
-        """Announce that a page is read."""
+    def finish_page(self, seconds: float = 0.0) -> None:
+        """Announce that a page is read; ``seconds`` as in ``Scheduler.finish_page``."""
         self._futures = [future for future in self._futures if not future.done()]
-        self._batcher._finish_page(self._reservation)
+        with self._batcher.account() as scheduler:
+            scheduler.finish_page(self._reservation, seconds)
+
+    def next_decode_due(self, seconds: float) -> float:
+        """Return when the next image should be decoded, if each may take ``seconds``; on the batcher's clock."""
+        with self._batcher.account():
+            return self._reservation.next_decode_due(seconds)
+
+    def set_aside(self) -> None:
+        """Announce that an image takes long to decode; others do not wait for it any more."""
+        with self._batcher.account():
+            self._reservation.set_aside = True
 
     def release(self) -> None:
         """Return the capacity and cancel what is still queued. Idempotent."""
@@ -201,6 +202,12 @@ class Batcher(Generic[ReadingT]):
 
     # Accounting -------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def account(self) -> Iterator[Scheduler]:
+        """Hold the lock on the account of admitted work."""
+        with self._changed:
+            yield self._scheduler
+
     def _check_open(self) -> None:
         if self._broken:
             raise BatcherFailed("the model thread has ended")
@@ -224,14 +231,6 @@ class Batcher(Generic[ReadingT]):
         number = job.number
         job.future.add_done_callback(lambda _: self._withdraw(bucket, number))
         return job.future
-
-    def _add_pages(self, reservation: Reservation, pages: int, deadline: float) -> None:
-        with self._changed:
-            self._scheduler.add_pages(reservation, pages, deadline)
-
-    def _finish_page(self, reservation: Reservation) -> None:
-        with self._changed:
-            self._scheduler.finish_page(reservation)
 
     def _release(self, reservation: Reservation) -> None:
         with self._changed:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, TypeVar
 from linewise.service.cpu import granted_cores
 from linewise.service.documents.decode_cost import CostlyImage
 from linewise.service.documents.image import ImageLimits
-from linewise.service.documents.multipage import OpenImage
+from linewise.service.documents.multipage import QUICK_DECODE_S, OpenImage
 from linewise.service.documents.workers.pool import WatchedPool
 from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.errors import DeadlineExceeded, Draining, InvalidOption, NotReady, QueueFull
 from linewise.service.inference.batcher import Batcher, Ticket
 from linewise.service.inference.loading import LineReader, PageFinder
-from linewise.service.inference.queue import BatchLimits
+from linewise.service.inference.queue import BatchLimits, Kind
 from linewise.service.inference.results import BatcherFailed, BatcherHooks, Closed, Expired, Overloaded, is_device_lost
-from linewise.service.inference.scheduler import Kind
+from linewise.service.inference.scheduler import CLIENT_SHARE
 
 if TYPE_CHECKING:  # importing the model takes seconds; only the thread that loads it has to wait
     from linewise.model import Decoding, Reading
@@ -37,6 +37,7 @@ T = TypeVar("T")
 # Of the limit on items in flight and of the target wait; above it, a load balancer should choose another replica.
 HIGH_WATER_RATIO = 0.9
 DECODE_TIME_EMA_DECAY = 0.95
+INITIAL_DECODE_S = 0.002  # of a line, before several are measured
 STALL_S = 5.0  # of all quick threads, after which the service is not ready: a quick call takes milliseconds
 
 
@@ -77,7 +78,7 @@ class Engine:
         self._quick_pool = WatchedPool(self._decode_threads, "decode")
         self._slow_pool = WatchedPool(self._decode_threads, "decode-slow")
         self._images_decoding = 0
-        self._decode_seconds = 0.0
+        self._decode_seconds = INITIAL_DECODE_S
         self._failed = False
         self._leaving = False
         self._draining = False
@@ -230,16 +231,16 @@ class Engine:
 
     async def offload(self, work: Callable[[], T]) -> T:
         """Run ``work``, which takes milliseconds, in a thread."""
-        return await self._quick_pool.run(work)
+        return await self._quick_pool.run(work, self._usual_due())
 
     async def offload_slow(self, work: Callable[[], T], allowance: float = 0.0) -> T:
         """Run ``work``, which takes longer, in a thread of another pool.
 
         It is stuck when it takes ``allowance`` seconds more than the hang timeout.
         """
-        return await self._slow_pool.run(work, allowance)
+        return await self._slow_pool.run(work, self._usual_due(), allowance)
 
-    async def decode(self, open_image: OpenImage[T]) -> tuple[T, float]:
+    async def decode(self, ticket: Ticket[Reading], open_image: OpenImage[T]) -> tuple[T, float]:
         """Open an image within the limits: quickly, or if it is costly, aside; return it and the seconds it took."""
 
         def work(stop: Stop | None) -> tuple[T, float]:
@@ -247,17 +248,28 @@ class Engine:
             image = open_image(self._image_limits, stop)
             return image, time.perf_counter() - started
 
+        due = ticket.next_decode_due(QUICK_DECODE_S / CLIENT_SHARE)
         self._images_decoding += 1
         try:
-            image, seconds = await self.offload(partial(work, None))
+            image, seconds = await self._quick_pool.run(partial(work, None), due)
         except CostlyImage:
-            with Stop() as stop:
-                return await self.offload_slow(partial(work, stop), WALL_LIMIT_S)
+            pass
+        else:
+            past = self._decode_seconds
+            self._decode_seconds = DECODE_TIME_EMA_DECAY * past + (1.0 - DECODE_TIME_EMA_DECAY) * seconds
+            return image, seconds
         finally:
             self._images_decoding -= 1
-        past = self._decode_seconds or seconds
-        self._decode_seconds = DECODE_TIME_EMA_DECAY * past + (1.0 - DECODE_TIME_EMA_DECAY) * seconds
-        return image, seconds
+        ticket.set_aside()
+        with Stop() as stop:
+            return await self._slow_pool.run(partial(work, stop), due, WALL_LIMIT_S)
+
+    def share_of_threads(self, seconds: float) -> float:
+        """Return how long all threads that decode would take for so many seconds of one."""
+        return seconds / self._decode_threads
+
+    def _usual_due(self) -> float:
+        return time.monotonic() + self._batch_limits.urgent_timeout
 
     def _ready_batcher(self) -> Batcher[Reading]:
         if self._draining:

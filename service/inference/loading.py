@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from linewise.service.inference.batcher import BatchReader
-from linewise.service.inference.queue import Pixels
+from linewise.service.inference.queue import BatchReader, Pixels
 
 if TYPE_CHECKING:
     from linewise.model import Decoding, FoundLine, PageSteps, Reading  # noqa: F401 - Reading is quoted below

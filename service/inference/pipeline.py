@@ -23,10 +23,11 @@ from linewise.service.documents.multipage import OpenedFile, open_line, open_lin
 from linewise.service.documents.workers.process import WALL_LIMIT_S, Stop
 from linewise.service.inference.batcher import Ticket
 from linewise.service.inference.engine import Engine, within
+from linewise.service.inference.loading import PageFinder
 from linewise.service.inference.results import BatchedResult
 
 if TYPE_CHECKING:
-    from linewise.model import Decoding, PageSteps, Reading
+    from linewise.model import Decoding, FoundLine, PageSteps, Reading
 
 # More crops of one page are not in the queue at the same time.
 MAX_PAGE_LINES_IN_FLIGHT = 64
@@ -92,10 +93,10 @@ async def recognize(
     """
     async with within(ticket.deadline):
         if options.mode == "line" or (options.mode == "auto" and not engine.finds_lines):
-            image, decode_time = await engine.decode(partial(open_line, read_bytes))
+            image, decode_time = await engine.decode(ticket, partial(open_line, read_bytes))
             return _from_line(image, decode_time, await _read_line(ticket, image, options), options)
         if options.mode == "auto":
-            file, decode_time = await engine.decode(partial(open_line_or_pages, read_bytes))
+            file, decode_time = await engine.decode(ticket, partial(open_line_or_pages, read_bytes))
             if file.line_image is not None:
                 return await _read_auto(engine, ticket, file, decode_time, options)
             data, count = file.data, file.pages
@@ -109,9 +110,8 @@ async def recognize(
     async with within(ticket.deadline):
         results: list[RecognitionResult] = []
         for number in range(count):  # sequentially: one page's pixels are in memory at a time
-            image, decode_time = await engine.decode(partial(open_page, data, number))
-            reading, queue_time, inference_time = await _read_page(engine, ticket, image, options)
-            ticket.finish_page()
+            image, decode_time = await engine.decode(ticket, partial(open_page, data, number))
+            reading, queue_time, inference_time = await _read_page(engine, ticket, image, decode_time, options)
             page = await engine.offload_slow(partial(_page, image, reading, options))
             results.append(RecognitionResult(Document((page,)), decode_time, queue_time, inference_time))
     return RecognitionResult(
@@ -132,16 +132,13 @@ async def _read_auto(
     line_pixels = rotated(line_image.pixels, line.turn)
     if await engine.offload(partial(is_sure_line, line_pixels, line.reading)):
         return _from_line(line_image, decode_time, line, options)
-    is_large = min(line_image.pixels.shape[:2]) >= LINE_IMAGE_SIDE_PX
-    if is_large:  # the few lines of a smaller image count as they come
+    if min(line_image.pixels.shape[:2]) >= LINE_IMAGE_SIDE_PX:  # the few lines of a smaller image count as they come
         _announce_pages(ticket, 1, options)
     image = line_image
     if line_image.scale > 1:  # reduced to the size of a line
-        image, seconds = await engine.decode(partial(open_page, file.data, 0))
+        image, seconds = await engine.decode(ticket, partial(open_page, file.data, 0))
         decode_time += seconds
-    page, queue_time, inference_time = await _read_page(engine, ticket, image, options)
-    if is_large:
-        ticket.finish_page()
+    page, queue_time, inference_time = await _read_page(engine, ticket, image, decode_time, options)
     upright = rotated(image.pixels, options.turns[0])
     choice = await engine.offload_slow(partial(likelier, upright, line.reading, page))
     if not isinstance(choice, PageReading):
@@ -187,17 +184,22 @@ def _page(image: UprightImage, reading: PageReading, options: RecognitionOptions
 
 
 async def _read_page(
-    engine: Engine, ticket: Ticket[Reading], image: UprightImage, options: RecognitionOptions
+    engine: Engine, ticket: Ticket[Reading], image: UprightImage, decode_time: float, options: RecognitionOptions
 ) -> tuple[PageReading, float, float]:
     """Detect and read the lines of a page; return its reading and the seconds in the queue and in the model."""
     finder = engine.pages
     upright = rotated(image.pixels, options.turns[0])
-    started = time.monotonic()
-    lines = await engine.offload_slow(partial(finder.find, upright))
-    detection_time = time.monotonic() - started
+    lines, detection_time = await engine.offload_slow(partial(_find_lines, finder, upright))
     steps = finder.steps(upright, lines, options.finds_orientation)
     reading, queue_time, read_time = await _run_steps(engine, ticket, steps, options.decoding)
+    ticket.finish_page(engine.share_of_threads(decode_time + detection_time))
     return reading, queue_time, detection_time + read_time
+
+
+def _find_lines(finder: PageFinder, page: Pixels) -> tuple[list[FoundLine], float]:
+    """Find the lines of a page; return them and the seconds it took."""
+    started = time.perf_counter()
+    return finder.find(page), time.perf_counter() - started
 
 
 async def _run_steps(

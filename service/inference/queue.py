@@ -1,4 +1,4 @@
-"""Jobs and their queues: one queue per width bucket, ordered by the time when they are due.
+"""Admitted work, its jobs and their queues: one per width bucket, ordered by when they are due.
 
 Times are in seconds of the batcher's clock. The size of an image is its *columns*: the width of its bucket in pixels at
 the model's height. Its work is the columns times the cost of its decoding.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,18 @@ import numpy.typing as npt
 from linewise.service.inference.results import BatchedResult, ReadingT
 
 Pixels = npt.NDArray[np.uint8]
+
+ReadingT_co = TypeVar("ReadingT_co", covariant=True)
+
+
+class BatchReader(Protocol[ReadingT_co]):
+    """The part of a recogniser that the batcher calls."""
+
+    def read(self, images: Sequence[Pixels], decodings: Sequence[Any]) -> Sequence[ReadingT_co]:
+        """Read each image with its decoding, in order; a result must not depend on the other images."""
+
+    def width_bucket(self, height: int, width: int) -> int:
+        """Return the width in pixels that an image of this size is padded to at the model's height."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,95 @@ class BatchLimits:
     urgent_timeout: float = 0.0
 
 
+Kind = Literal["line", "page", "auto"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Work that asks for admission, all or none.
+
+    ``items`` images of ``size`` bytes in total, each a line, a page with any number of lines, or either of them.
+    ``weight`` is the cost of decoding, 1 for the default one.
+    """
+
+    items: int
+    size: int
+    deadline: float
+    client: str = ""
+    weight: float = 1.0
+    kind: Kind = "line"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether this is one image that is not known to be a page."""
+        return self.items == 1 and self.kind != "page"
+
+
+@dataclass(eq=False)
+class Reservation:
+    """Admitted work.
+
+    ``due`` is when its first image is due. ``expected`` is an estimate of the work that is not submitted yet,
+    ``queued`` the work in the queue, ``begun`` the work that has left it. ``step`` is the work of one image. ``pages``
+    are those of all its documents, as far as they are counted, ``read_pages`` those that are read. ``set_aside`` says
+    that an image of it takes long to decode, and ``decoded`` counts the images whose decoding is requested.
+    """
+
+    demand: Demand
+    deadline: float
+    start: float
+    due: float
+    expected: float
+    step: float
+    unsubmitted: int
+    pages: int = 0
+    read_pages: int = 0
+    queued: float = 0.0
+    submitted: float = 0.0
+    begun: float = 0.0
+    released: bool = False
+    set_aside: bool = False
+    decoded: int = 0
+
+    @property
+    def waiting(self) -> float:
+        """Work that the model has not begun."""
+        return self.expected + self.queued
+
+    @property
+    def near(self) -> float:
+        """Work in the queue or there soon, without that of pages and costly images that are still being prepared."""
+        return self.queued if self.set_aside or self.pages else self.waiting
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether images can still be submitted."""
+        return not self.released and (self.demand.kind != "line" or self.unsubmitted > 0)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether this is one image that has not turned out to be a page."""
+        return self.demand.is_single and not self.pages
+
+    def next_decode_due(self, seconds: float) -> float:
+        """Return when the next image should be decoded, if each may take ``seconds``.
+
+        So that a line does not wait for all large images of a request that came before it.
+        """
+        due = self.due + self.decoded * seconds
+        self.decoded += 1
+        return min(due, self.deadline)
+
+    def ahead_of(self, demand: Demand) -> float:
+        """Return the work that may come before a demand; lines overtake what is still being prepared, pages do not."""
+        return self.waiting if demand.kind == "page" else self.near
+
+    def due_by(self, due: float, pace: float, waiting: float) -> float:
+        """Return the share of the ``waiting`` work that is due by then, at a pace in columns per second."""
+        first = self.due + self.begun / pace
+        return min(waiting, (due - first) * pace + self.step) if first <= due else 0.0
+
+
 @dataclass(eq=False)
 class Job(Generic[ReadingT]):
     """One queued image; jobs that are due earlier are read first, and after their deadline they are not read."""
@@ -57,7 +159,7 @@ class Job(Generic[ReadingT]):
     deadline: float
     number: int
     submitted: float
-    reservation: Any
+    reservation: Reservation
     queued: bool = True
     future: Future[BatchedResult[ReadingT]] = field(default_factory=Future)
 

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
-from linewise.service.inference.queue import BatchLimits
+from linewise.service.inference.queue import BatchLimits, Demand, Reservation
 from linewise.service.inference.results import Overloaded
 
-# Weight of the past in the measured throughput after each batch: ten batches make up about two thirds of it.
+# Weight of the past in a measured mean after each batch or page: ten of them make up about two thirds of it.
 THROUGHPUT_EMA_DECAY = 0.9
+
+# The throughput of a thread before the first batch, which is often slow, is that of a slow core. A batch counts with at
+# most so many times the seconds that it is expected to take: one that waits for the processor says little.
+INITIAL_COLUMNS, INITIAL_SECONDS = 4_096, 0.4
+MAX_SURPRISE = 4.0
 
 CLIENT_SHARE = 1 / 3  # of the throughput, for one client while others have work
 
@@ -28,71 +32,7 @@ CLIENT_SHARE = 1 / 3  # of the throughput, for one client while others have work
 BATCH_SHARE_OF_TARGET = 1 / 16
 YIELDING_BATCH_SHARE_OF_TARGET = 1 / 64
 
-Kind = Literal["line", "page", "auto"]
-
 INITIAL_PAGE_COLUMNS = 8_192  # until a page is measured: 32 lines of 256 columns
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Work that asks for admission, all or none.
-
-    ``items`` images of ``size`` bytes in total, each a line, a page with any number of lines, or either of them.
-    ``weight`` is the cost of decoding, 1 for the default one.
-    """
-
-    items: int
-    size: int
-    deadline: float
-    client: str = ""
-    weight: float = 1.0
-    kind: Kind = "line"
-
-    @property
-    def is_single(self) -> bool:
-        """Whether this is one image that is not known to be a page."""
-        return self.items == 1 and self.kind != "page"
-
-
-@dataclass(eq=False)
-class Reservation:
-    """Admitted work.
-
-    ``due`` is when its first image is due. ``expected`` is an estimate of the work that is not submitted yet,
-    ``waiting`` that and the work in the queue, ``begun`` the work that has left the queue. ``step`` is the work of one
-    image. ``pages`` are those of all its documents, as far as they are counted, ``read_pages`` those that are read.
-    """
-
-    demand: Demand
-    deadline: float
-    start: float
-    due: float
-    expected: float
-    step: float
-    unsubmitted: int
-    pages: int = 0
-    read_pages: int = 0
-    waiting: float = 0.0
-    submitted: float = 0.0
-    begun: float = 0.0
-    released: bool = False
-
-    @property
-    def may_submit(self) -> bool:
-        """Whether images can still be submitted."""
-        return not self.released and (self.demand.kind != "line" or self.unsubmitted > 0)
-
-    @property
-    def is_single(self) -> bool:
-        """Whether this is one image that has not turned out to be a page."""
-        return self.demand.is_single and not self.pages
-
-    def due_by(self, due: float, pace: float) -> float:
-        """Return the waiting work that is due by then, at a pace in columns per second."""
-        first = self.due + self.begun / pace
-        if math.isinf(pace):
-            return self.waiting if first <= due else 0.0
-        return min(self.waiting, (due - first) * pace + self.step) if first <= due else 0.0
 
 
 @dataclass
@@ -108,8 +48,9 @@ class Scheduler:
     _last_urgent: float = -math.inf  # time of the last submission with the default timeout
     _columns_per_item: float = 0.0
     _columns_per_page: float = float(INITIAL_PAGE_COLUMNS)
-    _read_columns: float = 0.0  # decayed sums; their ratio is the throughput of one thread
-    _read_seconds: float = 0.0
+    _seconds_per_page: float = 0.0  # of preparing a page for the model
+    _read_columns: float = float(INITIAL_COLUMNS)  # decayed sums; their ratio is the throughput of one thread
+    _read_seconds: float = INITIAL_SECONDS
 
     # Admission --------------------------------------------------------------------------------------------------------
 
@@ -119,7 +60,9 @@ class Scheduler:
         Raises ``Overloaded``.
         """
         is_page = demand.kind == "page"
-        work = demand.items * demand.weight * (self._columns_per_page if is_page else self._columns_per_item)
+        work = (
+            self._pages_work(demand, demand.items) if is_page else demand.items * demand.weight * self._columns_per_item
+        )
         full = self.items + demand.items > self.limits.max_in_flight or self.size + demand.size > self.limits.max_bytes
         start = self._check(demand, work, now, upstream_wait, full=full)
         reservation = Reservation(
@@ -131,7 +74,6 @@ class Scheduler:
             step=demand.weight * self._columns_per_item,
             unsubmitted=demand.items,
             pages=demand.items if is_page else 0,
-            waiting=work,
         )
         self.items += demand.items
         self.size += demand.size
@@ -150,17 +92,13 @@ class Scheduler:
     def _check(self, demand: Demand, work: float, now: float, upstream_wait: float, *, full: bool) -> float:
         """Raise ``Overloaded``, or return when the work is due if its client's deadline does not allow more."""
         start = self._start(demand, now)
-        wait = fair_wait = upstream_wait
-        own = 0.0
-        if self.throughput:
-            fair_due = start + work / self._pace
-            last_due = max(fair_due, demand.deadline)
-            before = fair = self._queued_before(fair_due)
-            if last_due > fair_due:
-                before = self._queued_before(last_due)
-            wait = max(wait, self._wait(before, now))
-            fair_wait = max(fair_wait, fair / self.throughput)
-            own = work / self.throughput
+        fair_due = start + work / self._pace
+        fair = self._ahead(fair_due, demand)
+        last_due = max(fair_due, demand.deadline)
+        before = self._ahead(last_due, demand) if last_due > fair_due else fair
+        wait = max(upstream_wait, self._wait(before, now))
+        fair_wait = max(upstream_wait, fair / self.throughput)
+        own = work / self.throughput
         late = now + wait + (own if wait > 0.0 else 0.0) > demand.deadline
         if full or late or fair_wait > self.limits.target_wait + own:
             raise Overloaded(max(wait, fair_wait))
@@ -174,12 +112,13 @@ class Scheduler:
         held, earliest = 0.0, -math.inf
         due = now + self.limits.urgent_timeout
         for each in self._by_client.get(demand.client, ()):
-            if each.waiting <= 0.0 or each.deadline > demand.deadline:
+            ahead = each.ahead_of(demand)
+            if ahead <= 0.0 or each.deadline > demand.deadline:
                 continue
             if demand.is_single and not each.is_single:
-                held += each.due_by(due, self._pace)
+                held += each.due_by(due, self._pace, ahead)
             else:
-                held += each.waiting
+                held += ahead
                 earliest = max(earliest, each.due)
         return max(due + held / self._pace, earliest)
 
@@ -187,14 +126,14 @@ class Scheduler:
         """Return when the first image is due, so that the last one meets the deadline with the client's share."""
         return max(start, deadline - work / self._pace)
 
-    def _queued_before(self, due: float) -> float:
-        pace = self._pace
-        return sum(each.due_by(due, pace) for each in self.reservations)
+    def _ahead(self, due: float, demand: Demand) -> float:
+        """Return the work that comes before a demand that is due then."""
+        return sum(each.due_by(due, self._pace, each.ahead_of(demand)) for each in self.reservations)
 
     def _wait(self, queued: float, now: float) -> float:
         """Return the seconds until queued work is done, that of the running batches included."""
-        if not self.throughput or (not queued and len(self.running) < self.limits.threads):
-            return 0.0  # not measured yet, or a thread is idle
+        if not queued and len(self.running) < self.limits.threads:
+            return 0.0  # a thread is idle
         each = self.throughput / self.limits.threads
         running = sum(max(0.0, work - each * (now - started)) for work, started in self.running.values())
         return (queued + running) / self.throughput
@@ -206,10 +145,8 @@ class Scheduler:
 
     def urgent_wait(self, now: float) -> float:
         """Return the seconds of queued work whose deadline is not after that of a request with the default timeout."""
-        if not self.throughput:
-            return 0.0
         latest = now + self.limits.urgent_timeout
-        return sum(each.waiting for each in self.reservations if each.deadline <= latest) / self.throughput
+        return sum(each.near for each in self.reservations if each.deadline <= latest) / self.throughput
 
     # Progress ---------------------------------------------------------------------------------------------------------
 
@@ -230,7 +167,7 @@ class Scheduler:
         if not reservation.submitted and reservation.deadline <= now + self.limits.urgent_timeout:
             self._last_urgent = now
         reservation.expected -= estimate
-        reservation.waiting += work - estimate
+        reservation.queued += work
         reservation.submitted += work
         if reservation.demand.kind == "line":
             reservation.step = work
@@ -241,31 +178,35 @@ class Scheduler:
     def begin(self, reservation: Reservation, work: float) -> None:
         """Account for an image that left the queue, to be read or not."""
         reservation.begun += work
-        reservation.waiting = max(0.0, reservation.waiting - work)
+        reservation.queued = max(0.0, reservation.queued - work)
 
     def add_pages(self, reservation: Reservation, pages: int, deadline: float) -> None:
         """Account for more pages of a document, and let it take until ``deadline``."""
-        work = pages * reservation.demand.weight * self._columns_per_page
         reservation.pages += pages
-        reservation.expected += work
-        reservation.waiting += work
+        reservation.expected += self._pages_work(reservation.demand, pages)
         reservation.deadline = max(reservation.deadline, deadline)
         reservation.due = self._first_due(
             reservation.start, reservation.deadline, reservation.expected + reservation.submitted
         )
 
-    def finish_page(self, reservation: Reservation) -> None:
-        """Account for a page that is read, and estimate anew the work of those that follow."""
+    def finish_page(self, reservation: Reservation, seconds: float = 0.0) -> None:
+        """Account for a page that is read, and estimate anew the work of those that follow.
+
+        ``seconds`` is how long all threads together that decode pages and find lines were busy with it.
+        """
+        if not reservation.pages:  # a small image that counts as its lines come
+            return
+        decay = THROUGHPUT_EMA_DECAY
+        self._seconds_per_page = decay * self._seconds_per_page + (1.0 - decay) * seconds
         reservation.read_pages += 1
         following = max(0, reservation.pages - reservation.read_pages)
-        expected = following * reservation.demand.weight * self._columns_per_page
-        reservation.waiting = max(0.0, reservation.waiting + expected - reservation.expected)
-        reservation.expected = expected
+        reservation.expected = self._pages_work(reservation.demand, following)
 
     def record(self, work: float, seconds: float) -> None:
         """Update the throughput with a batch that was read."""
+        counted = min(seconds, MAX_SURPRISE * work * self._read_seconds / self._read_columns)
         self._read_columns = THROUGHPUT_EMA_DECAY * self._read_columns + work
-        self._read_seconds = THROUGHPUT_EMA_DECAY * self._read_seconds + seconds
+        self._read_seconds = THROUGHPUT_EMA_DECAY * self._read_seconds + counted
 
     def release(self, reservation: Reservation) -> None:
         """Return the capacity of a reservation. Idempotent."""
@@ -275,7 +216,7 @@ class Scheduler:
         demand = reservation.demand
         self.items -= demand.items
         self.size -= demand.size
-        reservation.waiting = 0.0
+        reservation.expected = reservation.queued = 0.0
         del self.reservations[reservation]
         del self._by_client[demand.client][reservation]
         if not self._by_client[demand.client]:
@@ -288,8 +229,8 @@ class Scheduler:
 
     @property
     def throughput(self) -> float:
-        """Columns per second of all threads together; 0 before the first batch."""
-        return self.limits.threads * self._read_columns / self._read_seconds if self._read_seconds > 0.0 else 0.0
+        """Columns per second of all threads together."""
+        return self.limits.threads * self._read_columns / self._read_seconds
 
     def batch_limits(self, reservation: Reservation, due: float, now: float) -> tuple[float, int]:
         """Return the work of the longest batch that begins with this image, and the images that it may have anyway.
@@ -300,9 +241,13 @@ class Scheduler:
         gives_way = is_late and now - self._last_urgent < self.limits.target_wait
         share = YIELDING_BATCH_SHARE_OF_TARGET if gives_way else BATCH_SHARE_OF_TARGET
         longest = self.throughput / self.limits.threads * self.limits.target_wait * share
-        return longest or math.inf, 1 if gives_way else self.limits.fill
+        return longest, 1 if gives_way else self.limits.fill
+
+    def _pages_work(self, demand: Demand, pages: int) -> float:
+        """Return the expected work of pages, in which the time before the model counts as columns."""
+        return pages * (demand.weight * self._columns_per_page + self._seconds_per_page * self.throughput)
 
     @property
     def _pace(self) -> float:
-        """Columns per second at which the images of one reservation are due; infinite before the first batch."""
-        return CLIENT_SHARE * self.throughput or math.inf
+        """Columns per second at which the images of one reservation are due."""
+        return CLIENT_SHARE * self.throughput

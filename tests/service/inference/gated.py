@@ -14,6 +14,7 @@ from linewise.service.inference.queue import Pixels
 from linewise.service.inference.results import BatchedResult, BatcherHooks, BatchReport
 
 FAR = 1e9
+MEASUREMENTS = 300
 
 Make = Callable[..., Batcher[int]]
 
@@ -107,8 +108,9 @@ def results(futures: Sequence[Future[BatchedResult[int]]]) -> list[int]:
 
 
 def measure_throughput(batcher: Batcher[int], reader: GatedReader, columns_per_second: float) -> None:
-    """Let the batcher measure this throughput with one image of 64 columns."""
-    reader.seconds = 64 / columns_per_second
+    """Let the batcher measure this throughput with images of 64 columns, until it has forgotten any other."""
     reader.gate.set()
     submit(batcher, 1).result(20)
-    reader.seconds = 0.0
+    with batcher.account() as scheduler:
+        for _ in range(MEASUREMENTS):
+            scheduler.record(64, 64 / columns_per_second)

@@ -139,6 +139,31 @@ def test_slow_images_do_not_raise_the_time_that_quick_ones_are_expected_to_take(
     assert owner._decode_seconds == expected > 0
 
 
+def test_a_line_is_decoded_before_most_images_of_an_earlier_batch(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, order = threading.Event(), []
+
+    def counting(data: bytes, *args: Any, **options: Any) -> Any:
+        order.append("line" if data == line else "batch")
+        assert gate.wait(60)
+        return decode(data, *args, **options)
+
+    monkeypatch.setattr(multipage, "decode", counting)
+    large, line = encode(draw_line("BATCH")), encode(draw_line("LINE"))
+    files = [("files", (str(number), large)) for number in range(64)]
+    batch, answers = in_thread(lambda: client.post("/recognize/batch", files=files))
+    until(lambda: order)
+    single, lines = in_thread(lambda: post(client, line))
+    pool = client.app.state.engine._quick_pool  # type: ignore[attr-defined]
+    until(lambda: pool._waiting.qsize() + pool.running == 65)
+    gate.set()
+    single.join(30)
+    batch.join(30)
+    assert lines[0].status_code == answers[0].status_code == 200
+    assert order.index("line") < granted_cores() + 2
+
+
 def test_leaving_clients_end_their_decoders(sleeping: None, serve: Callable[..., Any]) -> None:
     before = set(children(os.getpid()))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from linewise.service.inference.queue import BatchLimits
+from linewise.service.inference.queue import BatchLimits, Demand, Kind, Reservation
 from linewise.service.inference.results import Overloaded
-from linewise.service.inference.scheduler import Demand, Kind, Reservation, Scheduler
+from linewise.service.inference.scheduler import Scheduler
+from tests.service.inference.gated import MEASUREMENTS
 
 NOW = 1000.0
 LINE_COLUMNS = 100
@@ -17,7 +18,8 @@ COLUMNS_PER_SECOND = 1000.0  # ten lines a second
 def scheduler() -> Scheduler:
     """One thread that reads ten lines a second, with the default settings of the service."""
     measured = Scheduler(BatchLimits(target_wait=1.0, urgent_timeout=10.0, max_in_flight=10_000))
-    measured.record(COLUMNS_PER_SECOND, 1.0)
+    for _ in range(MEASUREMENTS):
+        measured.record(COLUMNS_PER_SECOND, 1.0)
     queue(measured)
     measured.begin(*measured_work(measured))
     for reservation in list(measured.reservations):
@@ -167,6 +169,38 @@ def test_pages_of_a_document_count_when_they_are_known_and_until_they_are_read(s
     assert scheduler.expected_wait(NOW) == pytest.approx(18 * one)
     scheduler.release(document)
     assert scheduler.expected_wait(NOW) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["line", "auto"])
+def test_a_line_is_admitted_while_pages_and_costly_images_are_prepared(scheduler: Scheduler, kind: Kind) -> None:
+    admit(scheduler, kind="page")
+    for _ in range(4):
+        admit(scheduler, items=64).set_aside = True
+    assert scheduler.expected_wait(NOW) > 30.0
+    for thread in ("idle", "busy"):
+        admit(scheduler, kind=kind)
+        assert scheduler.urgent_wait(NOW) < 0.9, "readiness agrees"
+        scheduler.running[thread] = (LINE_COLUMNS, NOW)
+
+
+def test_one_slow_batch_changes_little(scheduler: Scheduler) -> None:
+    scheduler.record(LINE_COLUMNS, 60.0)
+    assert scheduler.throughput == pytest.approx(COLUMNS_PER_SECOND, rel=0.1)
+    fresh = Scheduler(BatchLimits(threads=2, target_wait=1.0, urgent_timeout=10.0))
+    fresh.record(LINE_COLUMNS, 60.0)
+    for _ in range(8):
+        queue(fresh)
+
+
+def test_preparing_pages_counts_as_work(scheduler: Scheduler) -> None:
+    admit(scheduler, kind="page")
+    one = scheduler.expected_wait(NOW)
+    for _ in range(60):
+        scheduler.finish_page(page := admit(scheduler, timeout=1e6, kind="page"), seconds=2.0)
+        scheduler.reservations.pop(page)
+    assert scheduler.expected_wait(NOW) == pytest.approx(one)
+    admit(scheduler, timeout=1e6, kind="page")
+    assert scheduler.expected_wait(NOW) == pytest.approx(2 * one + 2.0, rel=0.05)
 
 
 def test_nothing_is_left_of_what_is_released(scheduler: Scheduler) -> None:
