@@ -77,16 +77,17 @@ def likelier(image: Image, line: Reading, page: PageReading) -> Reading | PageRe
     whole = min(1.0, sum(shares))  # a page that explains half of the ink misses half of the text
     explained = [whole * confidence[row] * ink[row] for row in ink]
     page_score = sum(explained)
-    line_score = line.confidence * (1.0 - (page_score - max(explained, default=0.0)))
+    certainty = line.confidence if line.text else 0.0  # a page is often read as an empty line, with full confidence
+    line_score = certainty * (1.0 - (page_score - max(explained, default=0.0)))
     return page if page_score > line_score else line
 
 
 def _is_noise(line: Reading, page: PageReading) -> bool:
     """Whether an image seems to have no text: no confident reading, and no more than scraps of lines."""
     readings = [line, *(page_line.reading for page_line in page.lines)]
-    return max(reading.confidence for reading in readings) < NO_TEXT_MAX_CONFIDENCE and all(
-        len(page_line.reading.text) <= SCRAP_MAX_CHARACTERS for page_line in page.lines
-    )
+    return max(
+        (reading.confidence for reading in readings if reading.text), default=0.0
+    ) < NO_TEXT_MAX_CONFIDENCE and all(len(page_line.reading.text) <= SCRAP_MAX_CHARACTERS for page_line in page.lines)
 
 
 def _without_cut_lines(image: Image, page: PageReading) -> PageReading:

@@ -98,6 +98,15 @@ def test_parts_of_a_line_count_together_like_the_line() -> None:
     assert text_of(likelier(picture, line("Harbour", 0.5), PageReading((stroke, word)))) == "Harbour"
 
 
+def test_an_empty_line_never_counts_more_than_a_page_with_text() -> None:
+    picture = sign("Harbour")
+    height, width = picture.shape[:2]
+    page = PageReading((found(line("Harbour", 0.4), 0, 5, width, height, 0),))
+    assert likelier(picture, line("", 0.99), page) is page
+    scrap = PageReading((found(line("'", 0.01), 0, 5, 20, height, 0),))
+    assert likelier(picture, line("", 0.99), scrap).text == ""
+
+
 def test_noise_is_no_text() -> None:
     wall = np.full((200, 300), 180, np.uint8)
     chosen = likelier(wall, line("|", 0.05), PageReading(()))

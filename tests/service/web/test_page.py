@@ -144,6 +144,7 @@ def test_alternatives_are_shown_where_there_are_any(open_page: Open, fake: Any) 
     fake.reading = lambda image: Reading("B", 0.6, 0.6, (), (Alternative("8", 0.3), Alternative("", 0.01)))
     page = open_page()
     page.get_by_label("Layout").select_option("line")
+    page.get_by_label("Rotation").select_option("0")
     drop(page, ("a.png", grey(1)))
     expect(page.locator(".alternatives li")).to_have_text(["8 (30 %)", "no text (1.0 %)"])
     assert fake.asked == [(3, None, "", None)]
