@@ -50,17 +50,17 @@ class LocalReader:
             if options.mode == "line":
                 image = decode(data, limits)
                 (line,) = reader.read([image.pixels], [decoding])
-                return Document((page_from_line(image, line.turn, line),))
+                return Document((page_from_line(image, line.turn, line, with_characters=options.with_characters),))
             if options.mode == "auto" and options.pages is None:
                 file = open_file(data, limits)
                 if file.line_image is not None:
-                    return Document((_read_likelier(reader, finder, file, decoding, limits),))
+                    return Document((_read_likelier(reader, finder, file, decoding, options, limits),))
             pages = []
             numbers = range(page_count(data, limits.max_pages)) if options.pages is None else options.pages
             for number in numbers:
                 image = decode_page(data, number, limits)
                 reading = _finish(reader, finder.steps(image.pixels, finder.find(image.pixels)), decoding)
-                pages.append(page_from_lines(image, reading.turn, reading))
+                pages.append(page_from_lines(image, reading.turn, reading, with_characters=options.with_characters))
         except ServiceError as error:
             raise ReadingError(error.detail) from None
         return Document(tuple(pages))
@@ -96,7 +96,12 @@ class LocalReader:
 
 
 def _read_likelier(
-    reader: LineReader, finder: PageFinder, file: OpenedFile, decoding: Decoding | None, limits: ImageLimits
+    reader: LineReader,
+    finder: PageFinder,
+    file: OpenedFile,
+    decoding: Decoding | None,
+    options: ReadOptions,
+    limits: ImageLimits,
 ) -> Page:
     """Read an image as one line and, where that is not sure, as a page as well; keep the likelier reading."""
     from linewise.model import PageReading, is_sure_line, likelier
@@ -105,13 +110,13 @@ def _read_likelier(
     assert image is not None
     (line,) = reader.read([image.pixels], [decoding])
     if is_sure_line(image.pixels, line):
-        return page_from_line(image, line.turn, line)
+        return page_from_line(image, line.turn, line, with_characters=options.with_characters)
     large = file.page_image(limits)
     page = _finish(reader, finder.steps(large.pixels, finder.find(large.pixels)), decoding)
     choice = likelier(large.pixels, line, page)
     if isinstance(choice, PageReading):
-        return page_from_lines(large, choice.turn, choice)
-    return page_from_line(image, line.turn, line)
+        return page_from_lines(large, choice.turn, choice, with_characters=options.with_characters)
+    return page_from_line(image, line.turn, line, with_characters=options.with_characters)
 
 
 def _finish(reader: LineReader, steps: PageSteps, decoding: Decoding | None) -> PageReading:
