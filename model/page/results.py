@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,5 +68,11 @@ class PageReading:
 
     @property
     def text(self) -> str:
-        """The texts of the lines in reading order, joined by line feeds."""
-        return "\n".join(line.reading.text for line in self.lines)
+        """The texts of the rows in reading order, joined by line feeds; those of the lines of a row by tabs."""
+        return "\n".join(self.row_texts)
+
+    @property
+    def row_texts(self) -> tuple[str, ...]:
+        """The text of each row in reading order, its lines from left to right, joined by tabs."""
+        rows = groupby(self.lines, key=lambda line: line.row)
+        return tuple("\t".join(line.reading.text for line in row) for _, row in rows)

@@ -135,6 +135,14 @@ _ALTO_EXAMPLE = """<?xml version="1.0" encoding="UTF-8"?>
 </alto>
 """
 
+_TSV_EXAMPLE = """level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext
+1\t1\t0\t0\t0\t0\t0\t0\t412\t48\t-1\t
+2\t1\t1\t0\t0\t0\t3\t9\t238\t30\t-1\t
+3\t1\t1\t1\t0\t0\t3\t9\t238\t30\t-1\t
+4\t1\t1\t1\t1\t0\t3\t9\t238\t30\t-1\t
+5\t1\t1\t1\t1\t1\t3\t9\t238\t30\t97.310000\tINVOICE
+"""
+
 _FORMATS: dict[str, Any] = {
     "text/plain": {"schema": {"type": "string"}, "example": "INVOICE 1042\n"},
     "text/vnd.hocr+html": {"schema": {"type": "string"}, "example": _HOCR_EXAMPLE},
@@ -142,6 +150,7 @@ _FORMATS: dict[str, Any] = {
     "application/alto+xml": {"schema": {"type": "string"}, "example": _ALTO_EXAMPLE},
     "application/xml": {"schema": {"type": "string"}, "example": _ALTO_EXAMPLE},
     "text/xml": {"schema": {"type": "string"}, "example": _ALTO_EXAMPLE},
+    "text/tab-separated-values": {"schema": {"type": "string"}, "example": _TSV_EXAMPLE},
     "application/pdf": {"schema": _BINARY},
 }
 
@@ -156,8 +165,8 @@ likelier result counts. `mode=line` and `mode=page` decide that beforehand. PDF 
 
 Options go in the query, in form fields, or beside the image in the JSON body.
 
-The `Accept` header selects the format: JSON, plain text, hOCR, ALTO, or a searchable PDF with an invisible text layer
-over the page images.""",
+The `Accept` header selects the format: JSON, plain text laid out as on the page, hOCR, ALTO, a table of words, or a
+searchable PDF with an invisible text layer over the page images.""",
     "responses": _PROBLEMS
     | {200: {"description": "The text, in the format selected by the `Accept` header.", "content": _FORMATS}},
     "openapi_extra": {"requestBody": _RECOGNIZE_BODY},

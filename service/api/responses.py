@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     "text/plain": Format.TEXT,
     "text/vnd.hocr+html": Format.HOCR,
     "application/alto+xml": Format.ALTO,
+    "text/tab-separated-values": Format.TSV,
     "application/pdf": Format.PDF,
 }
 

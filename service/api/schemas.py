@@ -101,7 +101,9 @@ class PageInfo(ResponseModel):
     """One page of a multi-page document."""
 
     page: int = Field(description="Page number, from 1.", examples=[1])
-    text: str = Field(description="Lines joined by newlines.", examples=["INVOICE 1042\nTOTAL 12.50"])
+    text: str = Field(
+        description="Rows joined by newlines, their cells by tabs.", examples=["INVOICE 1042\nTOTAL 12.50"]
+    )
     confidence: Probability = Field(description="Mean confidence of the lines.", examples=[0.9731])
     confidence_min: Probability = Field(description="Confidence of the weakest character.", examples=[0.88])
     image: ImageInfo
@@ -129,7 +131,8 @@ class RecognizedText(ResponseModel):
     """Text of one image or document."""
 
     text: str = Field(
-        description="Empty without text, with the reason in `warnings`. The lines of a page are joined by newlines.",
+        description="Empty without text, with the reason in `warnings`. The rows of a page are joined by newlines,"
+        " their cells by tabs.",
         examples=["INVOICE 1042"],
     )
     confidence: Probability = Field(

@@ -30,22 +30,22 @@ class ReadPage:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Texts of the lines in reading order; the single text, which may be empty, of an image of one line."""
+        """Texts of the rows in reading order; the single text, which may be empty, of an image of one line."""
         from linewise.model import PageReading
 
         if isinstance(self.reading, PageReading):
-            return tuple(line.reading.text for line in self.reading.lines)
+            return self.reading.row_texts
         return (self.reading.text,)
 
-    def page(self, *, with_words: bool = True) -> Page:
-        """Convert the reading to a page of the document model, without characters."""
+    def page(self, *, with_words: bool = True, with_characters: bool = True) -> Page:
+        """Convert the reading to a page of the document model."""
         from linewise.model import PageReading
         from linewise.service.documents.assembly import page_from_line, page_from_lines
 
         image, reading, turn = self.image, self.reading, self.reading.turn
         if isinstance(reading, PageReading):
-            return page_from_lines(image, turn, reading, with_words=with_words, with_characters=False)
-        return page_from_line(image, turn, reading, with_words=with_words, with_characters=False)
+            return page_from_lines(image, turn, reading, with_words=with_words, with_characters=with_characters)
+        return page_from_line(image, turn, reading, with_words=with_words, with_characters=with_characters)
 
 
 class AutoReader:

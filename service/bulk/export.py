@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +17,29 @@ if TYPE_CHECKING:
     from linewise.service.documents.layout import Document, Page
     from linewise.service.inference.loading import LineReader
 
-Form = Literal["json", "text", "hocr", "alto", "pdf"]
-SUFFIXES: dict[Form, str] = {"json": ".json", "text": ".txt", "hocr": ".hocr", "alto": ".xml", "pdf": ".pdf"}
+Form = Literal["json", "text", "hocr", "alto", "tsv", "pdf"]
+SUFFIXES: dict[Form, str] = {
+    "json": ".json", "text": ".txt", "hocr": ".hocr", "alto": ".xml", "tsv": ".tsv", "pdf": ".pdf",
+}  # fmt: skip
+
+
+Detail = Literal["text", "words", "chars"]
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What JSON objects hold: so many alternative texts, and words or characters as well."""
+
+    alternatives: int = 0
+    detail: Detail = "text"
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        """Keyword arguments of the functions that build pages and records."""
+        return {"with_words": self.detail != "text", "with_characters": self.detail == "chars"}
+
+
+TEXT_ONLY = RecordOptions()
 
 
 class ExportError(Exception):
@@ -60,7 +82,7 @@ def render_source(
     pages: PageReader | AutoReader | None,
     limits: ImageLimits,
     decoding: Decoding | None = None,
-    alternatives: int = 0,
+    record: RecordOptions = TEXT_ONLY,
 ) -> bytes | Failure:
     """Read a source and return its file; one broken page fails the whole document.
 
@@ -79,8 +101,7 @@ def render_source(
             return document
         if form == "json":
             return "".join(
-                as_json(source, number, page, alternatives) + "\n"
-                for number, page in enumerate(document.pages, start=1)
+                as_json(source, number, page, record) + "\n" for number, page in enumerate(document.pages, start=1)
             ).encode()
         steps = render(Format(form), document, lambda: data, limits)
         return next(step for step in steps if step is not None)
@@ -113,39 +134,36 @@ def _read(
     if pages is None:
         image = decode(data, limits)
         reading = reader.read([image.pixels], [decoding])[0]
-        return Document((page_from_line(image, reading.turn, reading, with_characters=False),))
+        return Document((page_from_line(image, reading.turn, reading),))
     document_pages = []
     for number in range(page_count(data, limits.max_pages)):
         image = decode_page(data, number, limits)
         page_reading = pages.read(image.pixels)
-        document_pages.append(page_from_lines(image, page_reading.turn, page_reading, with_characters=False))
+        document_pages.append(page_from_lines(image, page_reading.turn, page_reading))
     return Document(tuple(document_pages))
 
 
-def as_json(source: str, number: int, page: Page, alternatives: int = 0) -> str:
+def as_json(source: str, number: int, page: Page, record: RecordOptions) -> str:
     """Return the JSON object of a line, or of page ``number`` from 1, without a line break."""
     from linewise.service.formats.json_document import line_record, page_record
 
+    with_alternatives = record.alternatives > 0
     if page.mode == "line":
-        record = line_record(displayed(source), page, with_alternatives=alternatives > 0)
+        fields = line_record(displayed(source), page, with_alternatives=with_alternatives, **record.parts)
     else:
-        record = page_record(displayed(source), number, page, with_alternatives=alternatives > 0)
-    return json.dumps(record, ensure_ascii=False)
+        fields = page_record(displayed(source), number, page, with_alternatives=with_alternatives, **record.parts)
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def line_as_json(source: str, image: UprightImage, reading: Reading, alternatives: int) -> str:
+def line_as_json(source: str, image: UprightImage, reading: Reading, record: RecordOptions) -> str:
     """Return the JSON object of an image of one line, without a line break."""
     from linewise.service.documents.assembly import page_from_line
 
-    return as_json(
-        source, 1, page_from_line(image, reading.turn, reading, with_words=False, with_characters=False), alternatives
-    )
+    return as_json(source, 1, page_from_line(image, reading.turn, reading, **record.parts), record)
 
 
-def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading) -> str:
+def page_as_json(source: str, number: int, image: UprightImage, reading: PageReading, record: RecordOptions) -> str:
     """Return the JSON object of page ``number``, from 1, without a line break."""
     from linewise.service.documents.assembly import page_from_lines
 
-    return as_json(
-        source, number, page_from_lines(image, reading.turn, reading, with_words=False, with_characters=False)
-    )
+    return as_json(source, number, page_from_lines(image, reading.turn, reading, **record.parts), record)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from linewise.service.bulk.auto import BATCH_SIZE_IMAGES, AutoReader
-from linewise.service.bulk.export import Form, as_json, line_as_json, page_as_json, render_source
+from linewise.service.bulk.export import (
+    TEXT_ONLY,
+    Form,
+    RecordOptions,
+    as_json,
+    line_as_json,
+    page_as_json,
+    render_source,
+)
 from linewise.service.bulk.sources import Failure, displayed, document_length, document_pages, open_source
 from linewise.service.cli.common import fail, print_error, progress_bar, replicas_from_environment, require_packages
 
@@ -37,13 +45,12 @@ def print_lines(
     sources: list[str],
     limits: ImageLimits,
     decoding: Decoding | None,
-    json_alternatives: int | None,
+    record: RecordOptions | None,
     explanation: Path | None,
 ) -> int:
     """Print the text of each image and return the number of failures.
 
-    ``json_alternatives`` is the number of alternative texts in JSON, None for plain text. ``explanation`` is the PNG to
-    draw, if any.
+    ``record`` says what JSON objects hold; None prints plain text. ``explanation`` is the PNG to draw, if any.
     """
     failures = 0
     with progress_bar(len(sources)) as advance:
@@ -55,8 +62,8 @@ def print_lines(
                 continue
             if explanation is not None:
                 _draw_explanation(reader, result.image, explanation)
-            if json_alternatives is not None:
-                typer.echo(line_as_json(result.source, result.image, result.reading, json_alternatives))
+            if record is not None:
+                typer.echo(line_as_json(result.source, result.image, result.reading, record))
             else:
                 typer.echo(_plain_line(result.source, result.reading.text, alone=len(sources) == 1))
     return failures
@@ -91,10 +98,10 @@ def _draw_explanation(reader: LineReader, image: UprightImage, picture: Path) ->
         fail(f"{picture}: {error}", 1)
 
 
-def print_auto(reader: AutoReader, sources: list[str], json_alternatives: int | None) -> int:
+def print_auto(reader: AutoReader, sources: list[str], record: RecordOptions | None) -> int:
     """Print each image as one line or as a page, and the pages of documents; returns the number of failures.
 
-    ``json_alternatives`` is the number of alternative texts in JSON, None for plain text.
+    ``record`` says what JSON objects hold; None prints plain text.
     """
     failures = 0
     alone = len(sources) == 1
@@ -104,19 +111,18 @@ def print_auto(reader: AutoReader, sources: list[str], json_alternatives: int | 
             if isinstance(read, Failure):
                 failures += 1
                 print_error(f"{read.source}: {read.reason}")
-            elif json_alternatives is not None:
-                page = read.page(with_words=False)
-                typer.echo(as_json(read.source, read.number, page, json_alternatives))
+            elif record is not None:
+                typer.echo(as_json(read.source, read.number, read.page(**record.parts), record))
             else:
                 for text in read.texts:
                     typer.echo(_plain_line(read.source, text, alone=alone))
     return failures
 
 
-def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, *, as_json: bool) -> int:
-    """Print the lines of each page in reading order, or one JSON object per page; returns the number of failures.
+def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, record: RecordOptions | None) -> int:
+    """Print the rows of each page in reading order, or one JSON object per page; returns the number of failures.
 
-    Progress counts the pages of a single source, else the sources.
+    ``record`` is that of ``print_auto``. Progress counts the pages of a single source, else the sources.
     """
     failures = 0
     alone = len(sources) == 1
@@ -128,8 +134,8 @@ def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, *, a
                     print_error(f"{image.source}: {image.reason}")
                     continue
                 reading = pages.read(image.pixels)
-                if as_json:
-                    typer.echo(page_as_json(source, number, image, reading))
+                if record is not None:
+                    typer.echo(page_as_json(source, number, image, reading, record))
                 else:
                     _print_page(source, reading, alone=alone)
                 if alone:
@@ -140,8 +146,8 @@ def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, *, a
 
 
 def _print_page(source: str, reading: PageReading, *, alone: bool) -> None:
-    for line in reading.lines:
-        typer.echo(_plain_line(source, line.reading.text, alone=alone))
+    for text in reading.row_texts:
+        typer.echo(_plain_line(source, text, alone=alone))
 
 
 def write_documents(
@@ -151,7 +157,7 @@ def write_documents(
     pages: PageReader | AutoReader | None,
     limits: ImageLimits,
     decoding: Decoding | None = None,
-    alternatives: int = 0,
+    record: RecordOptions = TEXT_ONLY,
 ) -> int:
     """Write each source to its file, or to standard output for None; returns the number of failures.
 
@@ -160,7 +166,7 @@ def write_documents(
     failures = 0
     with progress_bar(len(documents)) as advance:
         for source, path in documents.items():
-            content = render_source(source, form, reader, pages, limits, decoding, alternatives)
+            content = render_source(source, form, reader, pages, limits, decoding, record)
             advance()
             if isinstance(content, Failure):
                 failures += 1

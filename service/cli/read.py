@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from linewise.service.bulk.auto import AutoReader
-from linewise.service.bulk.export import ExportError, Form, targets
+from linewise.service.bulk.export import Detail, ExportError, Form, RecordOptions, targets
 from linewise.service.bulk.sources import DOCUMENTS, SUFFIXES, image_files
 from linewise.service.cli.common import (
     DeviceOption,
@@ -47,7 +47,14 @@ ImagesArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per image, one per line.")]
 FormatOption = Annotated[
     Form | None,
-    typer.Option("--format", help="Output format; pdf is a searchable PDF: the images with an invisible text layer."),
+    typer.Option(
+        "--format",
+        help="Output format; text is laid out as on the page, tsv are words with boxes in Tesseract's columns, pdf is a"
+        " searchable PDF: the images with an invisible text layer.",
+    ),
+]
+DetailOption = Annotated[
+    Detail, typer.Option(help="With JSON: add each word with its confidence and polygon, or each character as well.")
 ]
 AlternativesOption = Annotated[int, typer.Option(min=0, help="Number of alternative texts per image, with --json.")]
 CharsetOption = Annotated[str | None, typer.Option(help="The only characters that the text may contain.")]
@@ -81,6 +88,7 @@ def read(
     images: ImagesArgument,
     as_json: JsonOption = False,
     form: FormatOption = None,
+    detail: DetailOption = "text",
     alternatives: AlternativesOption = 0,
     charset: CharsetOption = None,
     charset_exclude: ExcludeOption = "",
@@ -95,14 +103,14 @@ def read(
 ) -> None:
     """Print the text of each image: the text alone for a single image, else path, tab and text.
 
-    Each line of a page is printed on its own line, in reading order. Small pictures that read surely as one line are
-    taken for a line.
+    Each row of a page is printed on its own line, in reading order, with tabs between its cells. Small pictures that
+    read surely as one line are taken for a line.
     """
     settings = settings_from(device=device, weights=weights)
     constraints = Constraints(alternatives, charset, charset_exclude, lexicon)
     if page and mode not in (None, "page"):
         fail(f"--page and --mode {mode} contradict each other: leave out one of them", 2)
-    options = ReadOptions(as_json, form, constraints, explain, "page" if page else mode, output, engine)
+    options = ReadOptions(as_json, form, detail, constraints, explain, "page" if page else mode, output, engine)
     check_options(options)
     run(make_plan(images, options), settings)
 
@@ -136,6 +144,7 @@ class ReadOptions:
 
     as_json: bool
     form: Form | None
+    detail: Detail
     constraints: Constraints
     explain: Path | None
     requested_mode: Mode | None
@@ -158,6 +167,11 @@ class ReadOptions:
         """Whether texts on standard output are JSON objects."""
         return self.as_json or self.form == "json"
 
+    @property
+    def record(self) -> RecordOptions:
+        """What JSON objects hold."""
+        return RecordOptions(self.constraints.alternatives, self.detail)
+
 
 @dataclass(frozen=True)
 class ReadPlan:
@@ -177,6 +191,8 @@ def check_options(options: ReadOptions) -> None:
     on_ray = options.engine == "ray"
     if options.form is not None and (options.as_json or options.explain or on_ray):
         fail("--format cannot be combined with --json, --explain or --engine ray: leave out one of them", 2)
+    if options.detail != "text" and not options.prints_json:
+        fail(f"--detail {options.detail} needs --json or --format json", 2)
     other_form = options.as_json or options.constraints.alternatives or options.explain or options.mode != "line"
     if options.adds_rows and other_form:
         fail(
@@ -210,7 +226,8 @@ def _documents(sources: list[str], options: ReadOptions) -> dict[str, Path | Non
     from linewise.service.formats.searchable_pdf import check_installed
 
     form = options.form
-    if form is None or (options.output is None and form in ("json", "text")):
+    is_printed = form == "json" or (form == "text" and len(set(sources)) > 1)
+    if form is None or (options.output is None and is_printed):
         return None
     sources = list(dict.fromkeys(sources))
     try:
@@ -244,14 +261,13 @@ def _read_pages(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     pages = _open_page_reader(reader)
     assert pages is not None
     if plan.documents is not None and options.form is not None:
-        return write_documents(plan.documents, options.form, reader, pages, limits)
-    return print_pages(pages, plan.sources, limits, as_json=options.prints_json)
+        return write_documents(plan.documents, options.form, reader, pages, limits, record=options.record)
+    return print_pages(pages, plan.sources, limits, options.record if options.prints_json else None)
 
 
 def _read(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     """Read the images, as lines or by what they are, and return the number of failures; those in rows do not count."""
     options, limits = plan.options, settings.image_limits
-    alternatives = options.constraints.alternatives
     try:
         decoding_arguments = options.constraints.decoding_arguments()
         decoding = reader.decoding(*decoding_arguments)
@@ -260,12 +276,12 @@ def _read(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     pages = _open_page_reader(reader) if options.mode == "auto" else None
     auto = AutoReader(reader, pages, limits, decoding) if pages is not None else None
     if plan.documents is not None and options.form is not None:
-        return write_documents(plan.documents, options.form, reader, auto, limits, decoding, alternatives)
-    json_alternatives = alternatives if options.prints_json else None
+        return write_documents(plan.documents, options.form, reader, auto, limits, decoding, options.record)
+    record = options.record if options.prints_json else None
     if auto is not None:
-        return print_auto(auto, plan.sources, json_alternatives)
+        return print_auto(auto, plan.sources, record)
     if options.output is None:
-        return print_lines(reader, plan.sources, limits, decoding, json_alternatives, options.explain)
+        return print_lines(reader, plan.sources, limits, decoding, record, options.explain)
     sources = list(dict.fromkeys(plan.sources))
     if options.engine == "ray":
         write_rows_on_ray(sources, options.output, settings, decoding_arguments)

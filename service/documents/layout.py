@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 Point = tuple[float, float]
@@ -97,9 +98,14 @@ class Page:
     warnings: tuple[str, ...] = ()
 
     @property
+    def rows(self) -> list[list[Line]]:
+        """Lines that have text, row by row in reading order, each row from left to right."""
+        return [list(row) for _, row in groupby((line for line in self.lines if line.text), key=lambda line: line.row)]
+
+    @property
     def text(self) -> str:
-        """Text of the lines, in reading order, joined by newlines."""
-        return "\n".join(line.text for line in self.lines if line.text)
+        """Text of the rows, in reading order, joined by newlines; the cells of a row are joined by tabs."""
+        return "\n".join("\t".join(line.text for line in row) for row in self.rows)
 
     @property
     def confidence(self) -> float:

@@ -1,1 +1,1 @@
-"""Writers of documents: JSON, plain text, hOCR, ALTO, searchable PDF. Takes `service.documents.layout` only."""
+"""Writers of documents: JSON, text, hOCR, ALTO, tables of words, searchable PDF. Takes `documents.layout` only."""

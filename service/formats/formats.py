@@ -12,6 +12,7 @@ from linewise.service.formats.alto import write_alto
 from linewise.service.formats.hocr import write_hocr
 from linewise.service.formats.searchable_pdf import SearchablePdf
 from linewise.service.formats.text import write_text
+from linewise.service.formats.tsv import write_tsv
 
 
 class Format(StrEnum):
@@ -21,7 +22,11 @@ class Format(StrEnum):
     TEXT = "text"
     HOCR = "hocr"
     ALTO = "alto"
+    TSV = "tsv"
     PDF = "pdf"
+
+
+WRITERS = {Format.TEXT: write_text, Format.HOCR: write_hocr, Format.ALTO: write_alto, Format.TSV: write_tsv}
 
 
 def render(
@@ -31,7 +36,7 @@ def render(
     limits: ImageLimits,
     stop: Stop | None = None,
 ) -> Iterator[bytes | None]:
-    """Write a document with characters in any format but JSON; yield None after each PDF page, then the file.
+    """Write a document with words in any format but JSON; yield None after each PDF page, then the file.
 
     ``read_bytes`` returns the bytes of the file that was recognised; a PDF shows its pages. ``stop``
     is that of ``SearchablePdf``. Raises what ``SearchablePdf`` does.
@@ -43,5 +48,4 @@ def render(
             yield None
         yield pdf.finish()
     else:
-        write = {Format.TEXT: write_text, Format.HOCR: write_hocr, Format.ALTO: write_alto}[output_format]
-        yield write(document).encode()
+        yield WRITERS[output_format](document).encode()

@@ -22,7 +22,7 @@ import linewise
 from linewise.service.documents.layout import Page, bounding_box
 from linewise.service.documents.multipage import is_pdf, page_count
 from linewise.service.errors import ServiceError
-from linewise.service.integrations.reading import DocumentReader, ReadingError, ReadOptions, text_by_rows
+from linewise.service.integrations.reading import DocumentReader, ReadingError, ReadOptions
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PAGES = 50  # of one call
@@ -163,7 +163,7 @@ def _answer(pages: Sequence[Page], numbers: Sequence[int], places: bool) -> str:
             {"pages": [_places(page, number) for page, number in zip(pages, numbers, strict=True)]},
             ensure_ascii=False,
         )
-    texts = [text_by_rows(page, "\t") or "(no text found)" for page in pages]
+    texts = [page.text or "(no text found)" for page in pages]
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"[page {number}]\n{text}" for number, text in zip(numbers, texts, strict=True))

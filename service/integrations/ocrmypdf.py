@@ -25,7 +25,7 @@ import linewise
 from linewise.service.cpu import share_cores
 from linewise.service.documents.layout import Line, Page, Polygon, bounding_box
 from linewise.service.integrations import open_document_reader
-from linewise.service.integrations.reading import DocumentReader, ReadingError, ReadOptions, as_stored, text_by_rows
+from linewise.service.integrations.reading import DocumentReader, ReadingError, ReadOptions, as_stored
 from linewise.service.integrations.tesseract_options import LANGUAGES
 from linewise.service.integrations.tesseract_output import ORIENTATION_CONFIDENCE_SCALE
 
@@ -174,7 +174,7 @@ class LinewiseEngine(OcrEngine):
             page_number=page_number,
             children=[_line_element(line, page, scale) for line in page.printed_lines],
         )
-        return tree, text_by_rows(page, " ") + "\n"
+        return tree, page.text.replace("\t", " ") + "\n"
 
     @staticmethod
     def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:

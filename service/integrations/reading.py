@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Literal, Protocol
 
 from linewise.service.documents.layout import Document, Page, Polygon
@@ -59,12 +58,6 @@ class DocumentReader(Protocol):
 
     def check(self) -> None:
         """Raise ``ReadingError`` if the service is away."""
-
-
-def text_by_rows(page: Page, separator: str) -> str:
-    """Return the text of a page with a line for each row, whose cells are joined by ``separator``."""
-    rows = groupby((line for line in page.lines if line.text), key=lambda line: line.row)
-    return "\n".join(separator.join(line.text for line in row) for _, row in rows)
 
 
 def orientation_of(page: Page) -> Orientation:

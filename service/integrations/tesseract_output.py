@@ -6,9 +6,9 @@ Places are in pixels of the stored image. Each page is one block with one paragr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, groupby, pairwise
+from itertools import pairwise
 
-from linewise.service.documents.layout import Document, Line, Page, Word, bounding_box
+from linewise.service.documents.layout import Document, Line, Page, bounding_box
 from linewise.service.integrations.reading import Orientation, ReadingError
 from linewise.service.integrations.tesseract_options import Command, TesseractError
 
@@ -18,8 +18,6 @@ SUFFIXES = {
 
 # The confidence of an orientation, from that of the text in [0, 1]. Callers take Tesseract's from 14 or 15 on as sure.
 ORIENTATION_CONFIDENCE_SCALE = 30.0
-
-TSV_HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext\n"
 
 SCRIPT = "Latin"  # the only one
 
@@ -39,7 +37,9 @@ def write(format_name: str, document: Document, command: Command, data: bytes) -
 
         yield write_alto(document).encode()
     elif format_name == "tsv":
-        yield (TSV_HEADER + "".join(_table(page, number) for number, page in enumerate(document.pages, 1))).encode()
+        from linewise.service.formats.tsv import write_tsv
+
+        yield write_tsv(document).encode()
     elif format_name == "box":
         yield "".join(_boxes(page, number) for number, page in enumerate(document.pages)).encode()
     else:
@@ -57,13 +57,8 @@ def orientation_text(orientation: Orientation) -> str:
     )
 
 
-def rows(page: Page) -> list[list[Line]]:
-    """The lines that have text, row by row."""
-    return [list(row) for _, row in groupby((line for line in page.lines if line.text), key=lambda line: line.row)]
-
-
 def _text(page: Page, *, keep_gaps: bool) -> str:
-    return "".join(_row_text(row, keep_gaps=keep_gaps) + "\n" for row in rows(page))
+    return "".join(_row_text(row, keep_gaps=keep_gaps) + "\n" for row in page.rows)
 
 
 def _row_text(row: list[Line], *, keep_gaps: bool) -> str:
@@ -75,28 +70,6 @@ def _row_text(row: list[Line], *, keep_gaps: bool) -> str:
         gap = max(1, round((line.polygon[0][0] - end) / width)) if keep_gaps else 1
         text += " " * gap + line.text
     return text
-
-
-def _table(page: Page, number: int) -> str:
-    """Rows of a table: page, block, paragraph, line and word, each with its box; words with confidence and text."""
-    parts = [f"1\t{number}\t0\t0\t0\t0\t0\t0\t{page.width}\t{page.height}\t-1\t\n"]
-    words_of_rows = [[word for line in row for word in line.words] for row in rows(page)]
-    if words_of_rows:
-        box = _box(page, *chain(*words_of_rows))
-        parts += [f"2\t{number}\t1\t0\t0\t0\t{box}\t-1\t\n", f"3\t{number}\t1\t1\t0\t0\t{box}\t-1\t\n"]
-    for row, words in enumerate(words_of_rows, start=1):
-        parts.append(f"4\t{number}\t1\t1\t{row}\t0\t{_box(page, *words)}\t-1\t\n")
-        for position, word in enumerate(words, start=1):
-            confidence = f"{100 * word.confidence:.6f}"
-            parts.append(f"5\t{number}\t1\t1\t{row}\t{position}\t{_box(page, word)}\t{confidence}\t{word.text}\n")
-    return "".join(parts)
-
-
-def _box(page: Page, *words: Word) -> str:
-    """Left, top, width and height of the box around words."""
-    corners = [corner for word in words for corner in word.polygon]
-    left, top, right, bottom = bounding_box(corners, page.width, page.height)
-    return f"{left}\t{top}\t{right - left}\t{bottom - top}"
 
 
 def _boxes(page: Page, number: int) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
 from linewise.model import Character, FoundLine, PageLine, PageReading, PageSteps, Reading
+from linewise.model.page.geometry import Quad, padded_quad
 from linewise.service.app import create_app
 from linewise.service.middleware.http_limits import LimitedHttpProtocol
 from linewise.service.settings import Settings
@@ -88,8 +90,19 @@ class FakePages:
 
     def steps(self, page: Pixels, found: Sequence[FoundLine], finds_orientation: bool = True) -> PageSteps:
         readings = yield [page[int(line.quad[0, 1]) : int(line.quad[2, 1])] for line in found]
-        lines = (PageLine(r, line.quad, i) for i, (r, line) in enumerate(zip(readings, found, strict=True)))
+        lines = (
+            PageLine(_below_margin(reading, line.quad), line.quad, row)
+            for row, (reading, line) in enumerate(zip(readings, found, strict=True))
+        )
         return PageReading(tuple(lines))
+
+
+def _below_margin(reading: Reading, quad: Quad) -> Reading:
+    """The reading of a crop without a margin in the rows of one that has it, as that of a page's line."""
+    _, top, _, _ = padded_quad(quad)[[0, 2]].reshape(-1)
+    rows = float(quad[0, 1]) - max(0, round(float(top)))
+    moved = (replace(c, top=c.top + rows, bottom=c.bottom + rows) for c in reading.characters)
+    return replace(reading, characters=tuple(moved))
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:

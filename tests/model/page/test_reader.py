@@ -70,6 +70,8 @@ def test_a_receipt_is_read_row_by_row(pages: PageReader) -> None:
     reading = pages.read(np.asarray(page))
     assert [line.reading.text for line in reading.lines] == [text for item in ITEMS for text in item]
     assert [line.row for line in reading.lines] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert reading.text == "\n".join(f"{name}\t{price}" for name, price in ITEMS)
+    assert reading.row_texts[1] == "\t".join(ITEMS[1])
 
 
 @shipped

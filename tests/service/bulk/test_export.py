@@ -41,6 +41,8 @@ def text_in(form: str, content: bytes) -> str:
         return str(json.loads(content)["text"])
     if form == "text":
         return content.decode().strip()
+    if form == "tsv":
+        return content.decode().split()[-1]
     document = content.decode().partition("\n")[2]
     (word,) = (e for e in ET.fromstring(document).iter() if e.get("class") == "ocrx_word" or e.tag.endswith("String"))
     return word.get("CONTENT") or word.text or ""

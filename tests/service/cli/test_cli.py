@@ -94,6 +94,19 @@ def test_json_has_one_object_per_line(folder: Path) -> None:
     }
 
 
+def test_json_has_words_and_characters_on_request(folder: Path) -> None:
+    bare, words, letters = (
+        json.loads(run("read", "--json", "--detail", detail, folder / "b.png").stdout)
+        for detail in ("text", "words", "chars")
+    )
+    assert "words" not in bare and "chars" not in words
+    assert [word["text"] for word in words["words"]] == ["20"] and words["words"] == letters["words"]
+    assert [letter["text"] for letter in letters["chars"]] == ["2", "0"]
+    assert words["words"][0]["polygon"] == [[0, 0], [9, 0], [9, 40], [0, 40]]
+    refused = run("read", "--detail", "words", folder / "b.png")
+    assert (refused.exit_code, refused.stdout) == (2, "") and "needs --json" in refused.stderr
+
+
 def test_a_bad_file_gives_one_line_and_the_others_are_still_read(folder: Path) -> None:
     (folder / "broken.png").write_bytes((folder / "b.png").read_bytes()[:40])
     result = run("read", folder / "missing.png", folder / "broken.png", folder / "notes.txt", folder / "b.png")

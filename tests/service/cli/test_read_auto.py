@@ -27,7 +27,7 @@ def test_a_line_and_a_receipt_are_told_apart() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0] == f"{DATA}/receipt.png\tTOTAL EUR 12.50"
-    assert f"{DATA}/cafe.jpg\tCAFÉ LINDE" in lines and f"{DATA}/cafe.jpg\t30,90" in lines
+    assert f"{DATA}/cafe.jpg\tCAFÉ LINDE" in lines and f"{DATA}/cafe.jpg\tSUMME EUR\t30,90" in lines
 
 
 def test_a_document_of_several_pages_is_read_as_json(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -58,7 +59,7 @@ def pdf_of(document: Document, data: bytes) -> bytes:
 
 
 PAGES: tuple[list[Line], ...] = (
-    [line_of('Žluťoučký <kůň> & "Straße"'), line_of("schräg 5 €", (30, 120), 12)],
+    [line_of('Žluťoučký <kůň> & "Straße"'), replace(line_of("schräg 5 €", (30, 120), 12), row=1)],
     [],
     [line_of("up", (60, 200), -90)],
 )

@@ -56,6 +56,10 @@ def test_every_form_is_had_of_a_line_a_page_and_a_document(client: TestClient, m
     strings = [[one.get("CONTENT") for one in part.iter(f"{ALTO}String")] for part in alto.iter(f"{ALTO}Page")]
     assert strings == wanted
 
+    table = ask(client, data, "text/tab-separated-values", **asked).text
+    words = [row.split("\t") for row in table.splitlines()[1:] if row.startswith("5")]
+    assert [[word[-1] for word in words if word[1] == str(number)] for number in range(1, len(wanted) + 1)] == wanted
+
     pdf = ask(client, data, "application/pdf", **asked).content
     assert [text.split() for text in texts_of_pdf(pdf)] == wanted
 
@@ -70,7 +74,7 @@ def test_a_pdf_becomes_searchable_page_by_page(client: TestClient) -> None:
 
 
 def test_a_text_that_is_withheld_is_in_no_form(client: TestClient) -> None:
-    for accept in list(MEDIA_TYPES)[1:4]:
+    for accept in list(MEDIA_TYPES)[1:5]:
         assert "100" not in ask(client, page(), accept, mode="page", min_confidence=0.9).text.replace("x_wconf 100", "")
     pdf = ask(client, page(), "application/pdf", mode="page", min_confidence=0.9).content
     assert texts_of_pdf(pdf) == [""]

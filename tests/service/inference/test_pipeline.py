@@ -131,8 +131,8 @@ def test_the_options_hold_for_each_line(client: TestClient) -> None:
     body = post(client, page(), mode="page", detail="chars").json()
     letters = body["lines"][2]["chars"]
     assert [letter["text"] for letter in letters] == ["1", "0", "0"]
-    for letter in letters:  # a real crop begins a margin of 1.5 pixels above the line, the fake one does not
-        assert all(0 <= x <= 120 and 78 <= y <= 90 for x, y in letter["polygon"])
+    for letter in letters:
+        assert all(0 <= x <= 120 and 80 <= y <= 90 for x, y in letter["polygon"])
     withheld = post(client, page(), mode="page", min_confidence=0.9).json()
     assert withheld["text"] == "" and withheld["warnings"] == ["low_confidence"]
     assert [line["text"] for line in withheld["lines"]] == ["", "", ""]
