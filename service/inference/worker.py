@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from queue import LifoQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ EXIT_TIMEOUT_S = 5.0  # for the worker to end by itself
 
 # Below the event loop, which needs little time, but at once: on few cores, refusals would wait for the model.
 WORKER_NICENESS = 10
+
+OOM_SCORE = "500"  # of -1000 to 1000
 
 
 class CannotStart(Exception):
@@ -84,7 +87,9 @@ class ModelProcess:
         """Wait until the model is loaded. Raises ``CannotStart``."""
         try:
             description = self._call("describe")
-        except (ModelLost, ValueError) as error:
+        except ModelLost:
+            raise CannotStart(f"cannot load the model: {_how_it_ended(self._process.wait())}") from None
+        except ValueError as error:
             raise CannotStart(str(error)) from None
         self.model_id = description["model_id"]
         self.revision = description["revision"]
@@ -123,7 +128,7 @@ class ModelProcess:
         def watch() -> None:
             code = self._process.wait()
             if not self._closing:
-                callback(ModelLost(f"the model process has ended with exit code {code}"))
+                callback(ModelLost(_how_it_ended(code)))
 
         threading.Thread(target=watch, name="model-process", daemon=True).start()
 
@@ -164,6 +169,12 @@ class ModelProcess:
         if error_kind is not None:
             raise ERRORS[error_kind](result)
         return result
+
+
+def _how_it_ended(code: int) -> str:
+    """Describe the end of the worker by its exit code, as subprocess returns it."""
+    reason = ", as the kernel ends a process that exceeds the memory limit" if code == -signal.SIGKILL else ""
+    return f"the model process has ended with exit code {code}{reason}"
 
 
 # Names of exceptions in the pipe: unpickling the exceptions themselves would import the packages that define them.
@@ -242,6 +253,8 @@ def main(spec: str, *descriptors: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(WORKER_NICENESS)
+    with contextlib.suppress(OSError):  # where memory runs out the kernel ends this process: the service then says so
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, "ascii")
     pipes: list[Connection[Any, Any]] = [Connection(int(descriptor)) for descriptor in descriptors]
     from linewise import model
 

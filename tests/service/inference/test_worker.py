@@ -143,6 +143,18 @@ def test_weights_that_cannot_be_used_are_told(tmp_path: Path) -> None:
         process.load()
 
 
+def test_an_end_while_it_loads_is_told_with_its_likely_cause() -> None:
+    with ModelProcess(SPEC, 2) as process:
+        os.kill(process.pid, signal.SIGKILL)  # as the kernel does when a container exceeds its memory
+        with pytest.raises(CannotStart, match=r"cannot load the model: .* exit code -9, .* exceeds the memory limit"):
+            process.load()
+
+
+def test_where_memory_runs_out_it_is_ended_before_the_service(process: ModelProcess) -> None:
+    own, worker = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in ("self", process.pid))
+    assert worker > own
+
+
 def test_its_end_is_noticed_at_once_and_by_who_calls() -> None:
     heard: Queue[BaseException] = Queue()
     with ModelProcess(SPEC, 2) as process:

@@ -20,7 +20,7 @@ needs_weights = pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="no weights
 
 # Runs with its own loopback device as the only network, read-only file systems and an unprivileged user.
 IN_SANDBOX = """
-import errno, json, os, socket, sys
+import base64, errno, json, os, socket, sys
 from tests.campaigns.harness import service
 import urllib.request
 assert os.geteuid() != 0, "this is root"
@@ -31,14 +31,31 @@ for folder in (".", "/tmp", "/dev/shm", os.path.expanduser("~")):
         assert error.errno in (errno.EROFS, errno.EACCES, errno.ENOENT), error
     else:
         raise AssertionError(f"{folder} is writable")
+def packets_without_route():
+    v4, v6 = (open(f"/proc/net/{name}").read().splitlines() for name in ("snmp", "snmp6"))
+    names, values = (line.split() for line in v4 if line.startswith("Ip:"))
+    return int(values[names.index("OutNoRoutes")]) + sum(int(v.split()[1]) for v in v6 if "Ip6OutNoRoutes" in v)
 try:
     socket.create_connection(("192.0.2.1", 80), timeout=5)
 except OSError as error:
     assert error.errno == errno.ENETUNREACH, error
-with service(environment={"LINEWISE_THREADS": "1"}) as (port, pid):
-    picture = open("tests/data/receipt.png", "rb").read()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/recognize", picture, {"Content-Type": "image/png"})
-    print(urllib.request.urlopen(request).read().decode())
+before = packets_without_route()
+assert before > 0, "the kernel did not count the attempt"
+with service(environment={"LINEWISE_THREADS": "1", "LINEWISE_REQUEST_TIMEOUT": "120"}) as (port, pid):
+    def post(path, data, **headers):
+        names = {"Content-Type": "application/octet-stream"} | {n.replace("_", "-"): v for n, v in headers.items()}
+        return urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, names)).read()
+    line, page = (open(f"tests/data/{name}", "rb").read() for name in ("receipt.png", "cafe.jpg"))
+    pdf = post("/recognize?mode=page", page, Accept="application/pdf")
+    images = [{"id": "a", "image": base64.b64encode(line).decode()}, {"id": "b", "image": "AAAA"}]
+    answers = {
+        "line": post("/recognize", line),
+        "page": post("/recognize?mode=page", page),
+        "pdf": post("/recognize?mode=page", pdf),
+        "batch": post("/recognize/batch", json.dumps({"images": images}).encode(), Content_Type="application/json"),
+    }
+    print(json.dumps({name: json.loads(answer) for name, answer in answers.items()}))
+assert packets_without_route() == before, "something tried to reach the network"
 """
 LOOPBACK_UP = (
     "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"  # SIOCSIFFLAGS
@@ -54,7 +71,9 @@ exec unshare --user {sys.executable} -c "$0"
 
 @pytest.mark.slow
 @needs_weights
-def test_it_starts_and_reads_without_network_root_or_a_writable_disk() -> None:
+def test_it_reads_lines_pages_pdf_and_batches_without_network_root_or_a_writable_disk() -> None:
+    pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
+    pytest.importorskip("fpdf", reason="the extra pdf is not installed")
     command = ["unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-c", SANDBOX, IN_SANDBOX]
     try:
         subprocess.run(
@@ -67,7 +86,12 @@ def test_it_starts_and_reads_without_network_root_or_a_writable_disk() -> None:
         command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=TIMEOUT_S
     )
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["text"]
+    answers = json.loads(result.stdout)
+    assert answers["line"]["text"] == "TOTAL EUR 12.50"
+    assert len(answers["page"]["lines"]) > 5
+    assert len(answers["pdf"]["lines"]) > 5
+    first, second = answers["batch"]["results"]
+    assert first["text"] == answers["line"]["text"] and second["status"] == "error"
 
 
 def flip_a_bit(path: Path, data: bytes) -> None:
