@@ -4,14 +4,14 @@ After Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition 
 Recurrent DNNs" (2014). A constraint narrows the search and leaves the probabilities of strings as they are.
 """
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
-from linewise.model.decoding.ctc import MAX_SEGMENT_FRAMES, Array, log_probs_of_strings
+from linewise.model.decoding.ctc import Array, log_probs_of_strings
 from linewise.model.decoding.lexicon import Lexicon, State
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import BLANK, Charset
@@ -46,9 +46,10 @@ def search(log_probs: Array, charset: Charset, decoding: Decoding, *, width: int
     """
     share = MIN_POSTERIOR_SHARE if decoding.lexicon is None else MIN_POSTERIOR_SHARE_WITH_LEXICON
     strings = beam_strings(log_probs, charset, decoding, width=width, min_posterior_share=share)
+    (scores,) = log_probs_of_strings([log_probs], strings)
     # Ordered by the logarithm, because the probabilities of long lines may all be 0 as floats.
-    scored = sorted(score_strings(log_probs, strings), key=lambda string: -string[1])
-    return [Candidate(ids, min(1.0, float(np.exp(log_prob)))) for ids, log_prob in scored[:width]]
+    best = np.argsort(-scores, kind="stable")[:width].tolist()
+    return [Candidate(strings[index], min(1.0, float(np.exp(scores[index])))) for index in best]
 
 
 def beam_strings(
@@ -64,105 +65,108 @@ def beam_strings(
     """
     if width < 1:
         raise ValueError(f"a beam needs at least one prefix, not {width}")
-    posteriors = np.exp(log_probs).astype(np.float64)  # (T, C)
     if decoding.allowed is not None:
-        barred = np.ones(posteriors.shape[1], bool)
+        barred = np.ones(log_probs.shape[1], bool)
         barred[[BLANK, *decoding.allowed]] = False
-        posteriors[:, barred] = 0.0
-    lexicon = decoding.lexicon
-    likely = posteriors > min_posterior_share * posteriors.max(axis=1, keepdims=True)
-    likely[:, BLANK] = False
-    frames, labels = np.nonzero(likely)
-    bounds = np.searchsorted(frames, np.arange(len(posteriors) + 1))
-    beams: _Beams = {_Prefix(None, BLANK, lexicon.start if lexicon else ()): (1.0, 0.0)}
-    grown: dict[tuple[_Prefix, int], _Prefix] = {}
-    for frame, (first, end) in enumerate(pairwise(bounds.tolist())):
-        if first == end:  # only the blank is likely, for every prefix
-            beams = {prefix: (in_blank + in_character, 0.0) for prefix, (in_blank, in_character) in beams.items()}
-            continue
-        classes = dict(zip(labels[first:end].tolist(), posteriors[frame, labels[first:end]].tolist(), strict=True))
-        beams = _extend(beams, float(posteriors[frame, BLANK]), classes, lexicon, grown, width)
-    return _complete(list(beams), lexicon, charset) if lexicon else [prefix.ids() for prefix in beams]
+        log_probs = np.where(barred, np.float32(-np.inf), log_probs)
+    search = _Search(log_probs.shape[1], width, decoding.lexicon)
+    previous = -1
+    for frame, blank, classes in _likely_classes(log_probs, min_posterior_share):
+        if frame > previous + 1:
+            search.pass_blank()
+        search.extend(blank, classes)
+        previous = frame
+    strings = search.strings()
+    return _complete(strings, decoding.lexicon, charset) if decoding.lexicon else [ids for ids, _ in strings]
 
 
-class _Prefix:
-    """Beginning of a string: a shorter prefix, one more character, and its state in the lexicon.
+def _likely_classes(log_probs: Array, min_share: float) -> Iterator[tuple[int, float, dict[int, float]]]:
+    """Frames in which a class other than the blank is likely: index, weight of the blank, weights by likely class.
 
-    Each prefix exists once, so a dictionary distinguishes two by identity without comparing their strings.
+    Weights are posteriors over the best posterior of the frame.
+    """
+    log_weights = log_probs - log_probs.max(axis=1, keepdims=True)  # (T, C)
+    blanks = np.exp(log_weights[:, BLANK].astype(np.float64)).tolist()
+    log_weights[:, BLANK] = -np.inf
+    places = np.flatnonzero(log_weights > np.log(min_share))
+    weights = np.exp(log_weights.ravel()[places].astype(np.float64)).tolist()
+    frames, labels = (numbers.tolist() for numbers in np.divmod(places, log_probs.shape[1]))
+    for frame, group in groupby(zip(frames, labels, weights, strict=True), key=itemgetter(0)):
+        yield frame, blanks[frame], {label: weight for _, label, weight in group}
+
+
+class _Search:
+    """Beam of prefixes, each a number.
+
+    Each prefix has one number, so two are told apart without comparing their strings. Number 0 is the empty one.
     """
 
-    __slots__ = ("label", "parent", "state")
+    def __init__(self, classes: int, width: int, lexicon: Lexicon | None) -> None:
+        self._classes, self._width, self._lexicon = classes, width, lexicon
+        self._parents, self._labels = [0], [BLANK]
+        self._states: list[State] = [lexicon.start if lexicon else ()]
+        self._numbers: dict[int, int] = {}  # by parent x classes + label
+        # By prefix: weight of its alignments that end in a blank, and of those that end in its last character.
+        self._beam: dict[int, tuple[float, float]] = {0: (1.0, 0.0)}
 
-    def __init__(self, parent: "_Prefix | None", label: int, state: State) -> None:
-        self.parent, self.label, self.state = parent, label, state
+    def pass_blank(self) -> None:
+        """Go on by frames in which only the blank is likely, for every prefix."""
+        self._beam = {prefix: (in_blank + in_label, 0.0) for prefix, (in_blank, in_label) in self._beam.items()}
 
-    def ids(self) -> tuple[int, ...]:
-        """Class ids in order; none for the root, whose label is the blank."""
-        labels, prefix = [], self
-        while prefix.parent is not None:
-            labels.append(prefix.label)
-            prefix = prefix.parent
-        return tuple(reversed(labels))
+    def extend(self, blank: float, classes: dict[int, float]) -> None:
+        """Go on by one frame to the best prefixes, scaled to a sum of 1.
+
+        `blank` is the blank's weight in the frame, `classes` those of the likely classes by class id.
+        """
+        in_blanks: dict[int, float] = {}
+        in_labels: dict[int, float] = {}
+        for prefix, (after_blank, after_label) in self._beam.items():
+            both = after_blank + after_label
+            in_blanks[prefix] = both * blank
+            last = self._labels[prefix]
+            in_labels[prefix] = in_labels.get(prefix, 0.0) + after_label * classes.get(last, 0.0)
+            following = self._lexicon.following(self._states[prefix]) if self._lexicon else None
+            for label, weight in classes.items():
+                if following is not None and label not in following:
+                    continue
+                longer = self._numbers.get(prefix * self._classes + label)
+                if longer is None:
+                    longer = self._add(prefix, label, following[label] if following else ())
+                # A character doubles only across a blank; without one the same character lasts longer.
+                before = after_blank if last == label else both
+                in_labels[longer] = in_labels.get(longer, 0.0) + before * weight
+        sums = {prefix: in_label + in_blanks.get(prefix, 0.0) for prefix, in_label in in_labels.items()}
+        kept = sorted(sums, key=sums.__getitem__, reverse=True)[: self._width]
+        scale = 1.0 / (sum(sums[prefix] for prefix in kept) or 1.0)
+        self._beam = {prefix: (in_blanks.get(prefix, 0.0) * scale, in_labels[prefix] * scale) for prefix in kept}
+
+    def _add(self, parent: int, label: int, state: State) -> int:
+        number = self._numbers[parent * self._classes + label] = len(self._parents)
+        self._parents.append(parent)
+        self._labels.append(label)
+        self._states.append(state)
+        return number
+
+    def strings(self) -> list[tuple[tuple[int, ...], State]]:
+        """Class ids of each prefix in the beam, and its state in the lexicon."""
+        strings = []
+        for prefix in self._beam:
+            labels, ancestor = [], prefix
+            while ancestor:
+                labels.append(self._labels[ancestor])
+                ancestor = self._parents[ancestor]
+            strings.append((tuple(reversed(labels)), self._states[prefix]))
+        return strings
 
 
-# By prefix: probability of its alignments that end in a blank, and of those that end in its last character.
-_Beams = dict[_Prefix, tuple[float, float]]
-
-
-def _extend(
-    beams: _Beams, blank: float, classes: dict[int, float], lexicon: Lexicon | None,
-    grown: dict[tuple[_Prefix, int], _Prefix], width: int,
-) -> _Beams:  # fmt: skip
-    """The best `width` prefixes after one more frame, scaled to a sum of 1; adds new prefixes to `grown`.
-
-    `blank` is the blank's posterior in this frame, `classes` the posteriors of the likely classes by class id.
-    """
-    sums: dict[_Prefix, list[float]] = {}
-    for prefix, (after_blank, after_character) in beams.items():
-        both = after_blank + after_character
-        unchanged = sums.setdefault(prefix, [0.0, 0.0])
-        unchanged[0] += both * blank
-        unchanged[1] += after_character * classes.get(prefix.label, 0.0)
-        following = lexicon.following(prefix.state) if lexicon else None
-        for label, posterior in classes.items():
-            if following is not None and label not in following:
-                continue
-            longer = grown.get((prefix, label))
-            if longer is None:
-                longer = grown[prefix, label] = _Prefix(prefix, label, following[label] if following else ())
-            # A character doubles only across a blank; without one the same character lasts longer.
-            before = after_blank if prefix.label == label else both
-            sums.setdefault(longer, [0.0, 0.0])[1] += before * posterior
-    kept = heapq.nlargest(width, sums.items(), key=_mass) if len(sums) > width else sums.items()
-    total = sum(map(_mass, kept)) or 1.0
-    return {prefix: (in_blank / total, in_character / total) for prefix, (in_blank, in_character) in kept}
-
-
-def _mass(item: tuple[_Prefix, list[float]]) -> float:
-    return item[1][0] + item[1][1]
-
-
-def _complete(prefixes: Sequence[_Prefix], lexicon: Lexicon, charset: Charset) -> list[tuple[int, ...]]:
+def _complete(
+    strings: Sequence[tuple[tuple[int, ...], State]], lexicon: Lexicon, charset: Charset
+) -> list[tuple[int, ...]]:
     """Strings that consist of complete entries; without any, completions of the prefixes and the empty string."""
-    strings = [(prefix, prefix.ids()) for prefix in prefixes]
-    complete = [ids for prefix, ids in strings if not ids or lexicon.is_complete(prefix.state)]
-    if any(complete) or not any(ids for _, ids in strings):
+    complete = [ids for ids, state in strings if not ids or lexicon.is_complete(state)]
+    if any(complete) or not any(ids for ids, _ in strings):
         return complete
     completed = [
-        (*ids, *charset.encode(rest))
-        for prefix, ids in strings
-        for rest in lexicon.completions(prefix.state, MAX_COMPLETIONS)
+        (*ids, *charset.encode(rest)) for ids, state in strings for rest in lexicon.completions(state, MAX_COMPLETIONS)
     ]
     return [(), *completed[:MAX_COMPLETIONS]]
-
-
-def score_strings(log_probs: Array, strings: Sequence[tuple[int, ...]]) -> Iterable[tuple[tuple[int, ...], float]]:
-    """Each string of class ids with its natural log probability in a row `(T, C)` of log posteriors.
-
-    Strings are scored in one batch, or one by one where `T` is too long for that.
-    """
-    frames = log_probs.shape[0]
-    size = len(strings) if frames <= MAX_SEGMENT_FRAMES else 1
-    for first in range(0, len(strings), max(1, size)):
-        part = strings[first : first + size]
-        yield from zip(part, log_probs_of_strings(log_probs, part), strict=True)

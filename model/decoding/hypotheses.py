@@ -31,18 +31,17 @@ def decode(
     not make a text more probable that the image does not hold.
     """
     results = []
-    for row, (greedy, decoding) in enumerate(zip(ctc.greedy(logits, temperature), decodings, strict=True)):
+    batch = ctc.log_posteriors(logits, temperature)
+    for log_probs, greedy, decoding in zip(batch, ctc.greedy_of(batch), decodings, strict=True):
         best = greedy
         others: tuple[Candidate, ...] = ()
         if decoding is not None:
-            log_probs = ctc.log_posteriors(logits[row], temperature)
             width = max(beam_search.BEAM_WIDTH, decoding.alternatives + 1)
             first, *rest = beam_search.search(log_probs, charset, decoding, width=width)
             others = tuple(rest)
             if first.ids != best.ids:
                 best = ctc.Decoded(first.ids, *ctc.align(log_probs, first.ids), first.confidence)
         needs_rescoring = best.confidence < RESCORE_THRESHOLD and not (decoding and decoding.constrained)
-        results.append(
-            Hypotheses(best, others, ctc.log_posteriors(logits[row], temperature) if needs_rescoring else None)
-        )
+        # A copy, because a row would keep its whole batch in memory.
+        results.append(Hypotheses(best, others, log_probs.copy() if needs_rescoring else None))
     return results

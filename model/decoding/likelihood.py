@@ -37,6 +37,6 @@ def text_probabilities(
         sums = np.zeros((len(classes) + 1, len(posteriors)), np.float32)
         np.add.at(sums, merged, posteriors.T)
         ids = [classes[character] for character in characters]
-        (log_prob,) = ctc.log_probs_of_strings(np.log(sums.T.clip(min=MIN_POSTERIOR)), [ids])
-        results.append(min(1.0, math.exp(log_prob)))
+        log_probs = ctc.log_probs_of_strings([np.log(sums.T.clip(min=MIN_POSTERIOR))], [ids])
+        results.append(min(1.0, math.exp(log_probs[0, 0])))
     return results

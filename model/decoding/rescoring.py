@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linewise.model.decoding.beam_search import beam_strings, score_strings
-from linewise.model.decoding.ctc import Array
+from linewise.model.decoding.beam_search import beam_strings
+from linewise.model.decoding.ctc import Array, log_probs_of_strings
 from linewise.model.decoding.language_model import LanguageModel
 from linewise.model.decoding.options import Decoding
 from linewise.model.network.charset import Charset
@@ -60,7 +60,7 @@ def rescore(
     )
     best = dict.fromkeys(ids for strings in per_view for ids in strings)
     hypotheses = [*best, *dict.fromkeys(ids for ids in further if ids not in best)]
-    support = np.array([[log_prob for _, log_prob in score_strings(view, hypotheses)] for view in views])
+    support = log_probs_of_strings(views, hypotheses)
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
         texts = [charset.decode(ids).strip(" ") for ids in hypotheses]

@@ -125,7 +125,7 @@ def test_probabilities_of_strings_are_those_of_torchs_loss(frames: int, scale: f
     assert ctc.string_log_probs(log_probs.numpy(), strings) == pytest.approx(expected, rel=1e-6, abs=1e-6)
     for row in range(6):
         (alone,) = ctc.string_log_probs(log_probs[row : row + 1].numpy(), [strings[row]])
-        of_strings = ctc.log_probs_of_strings(log_probs[row].numpy(), strings)
+        (of_strings,) = ctc.log_probs_of_strings([log_probs[row].numpy()], strings)
         assert alone == ctc.string_log_probs(log_probs.numpy(), strings)[row] == of_strings[row]
 
 
