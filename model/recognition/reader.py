@@ -223,9 +223,12 @@ class Reader(ProcessBound):
         return passes.width_bucket(self.config, height, width)
 
     def warm_up(self) -> None:
-        """Run one empty image of every width of the ladder, so that requests do not pay for set-up."""
+        """Run empty images, so that requests do not pay for set-up.
+
+        There is one of every width of the ladder where each shape needs a kernel of its own, else a single one.
+        """
         self._check_process()
-        for width in self.config.widths:
+        for width in self.config.widths if self._limits.powers_of_two else self.config.widths[:1]:
             size = (1, self.config.input_channels, self.config.height, width)
             (logits,) = self._runner.logits([np.zeros(size, np.float32)])
             ctc.greedy(logits)

@@ -80,7 +80,11 @@ def test_a_wrong_array_is_refused(talkative: Reader) -> None:
         talkative.read([np.zeros((4, 4, 4), np.uint8)])
 
 
-def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kernel_per_shape", [True, False])
+def test_warming_up_runs_every_width_where_each_shape_needs_a_kernel(
+    talkative: Reader, monkeypatch: pytest.MonkeyPatch, kernel_per_shape: bool
+) -> None:
+    monkeypatch.setattr(talkative, "_limits", passes.runner_limits("cpu", "int8" if kernel_per_shape else "float32"))
     widths: list[int] = []
     run = talkative._runner.logits
 
@@ -90,7 +94,7 @@ def test_warming_up_runs_every_width(talkative: Reader, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(talkative._runner, "logits", record)
     talkative.warm_up()
-    assert widths == list(talkative.config.widths)
+    assert widths == list(talkative.config.widths if kernel_per_shape else talkative.config.widths[:1])
 
 
 def test_a_reading_has_the_probability_of_its_text(bar_reader: Reader) -> None:
