@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
@@ -43,6 +43,7 @@ class BatchRequest:
         self._engine = engine
         self._ticket = ticket
         self._items = items
+        self._count = len(items)
         self._options = options
         self._recognition_options = recognition_options
         self._scope = scope
@@ -52,7 +53,7 @@ class BatchRequest:
 
     async def collect(self) -> BatchResponse:
         """Recognise all images; outcomes are in the order of the request."""
-        results = await asyncio.gather(*(self._recognize(index) for index in range(len(self._items))))
+        results = await asyncio.gather(*(self._recognize(index) for index in range(self._count)))
         failed = sum(result.error is not None for result in results)
         return BatchResponse(results=results, summary=self._summary(failed))
 
@@ -62,9 +63,8 @@ class BatchRequest:
 
     async def _lines(self) -> AsyncGenerator[str]:
         failed = 0
-        tasks = [asyncio.ensure_future(self._recognize(index)) for index in range(len(self._items))]
-        # Capacity is free once all images are read, even if the client receives slowly.
-        asyncio.gather(*tasks).add_done_callback(lambda _: self._ticket.release())
+        tasks = [asyncio.ensure_future(self._recognize(index)) for index in range(self._count)]
+        asyncio.gather(*tasks).add_done_callback(lambda _: self._release())
         try:
             for done in asyncio.as_completed(tasks):
                 outcome = await done
@@ -74,6 +74,13 @@ class BatchRequest:
             for task in tasks:
                 task.cancel()
         yield f'{{"summary":{self._summary(failed).model_dump_json()}}}\n'
+
+    def _release(self) -> None:
+        """Free capacity and images once all are read, even if the client receives slowly."""
+        self._ticket.release()
+        self._items = ()
+        release_body: Callable[[], None] = self._scope["state"].get("release_body", lambda: None)
+        release_body()
 
     async def _recognize(self, index: int) -> BatchItem:
         item = self._items[index]
@@ -91,7 +98,7 @@ class BatchRequest:
 
     def _summary(self, failed: int) -> BatchSummary:
         seconds = time.monotonic() - self._started
-        return responses.summary(self._request_id, self._reader, len(self._items), failed, seconds)
+        return responses.summary(self._request_id, self._reader, self._count, failed, seconds)
 
 
 class _TicketedStream(StreamingResponse):

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -69,9 +69,9 @@ async def parse_single(request: Request, offload: Offload) -> ParsedRequest:
     content_type = _content_type(request)
     if content_type == "multipart/form-data":
         return await _parse_form_images(request, "file", 1, BadRequest("The form has several files; send one image."))
-    body = await request.body()
+    body = await _whole_body(request)
     if _is_json(content_type):
-        return await _parse_json(offload, partial(_parse_single_json, body), len(body))
+        return await _parse_json(offload, _parse_single_json, body)
     if content_type in ("", "application/octet-stream", "application/pdf") or content_type.startswith("image/"):
         return ParsedRequest((_raw_image(None, body),))
     raise BadRequest(
@@ -93,8 +93,7 @@ async def parse_batch(
     if content_type == "multipart/form-data":
         parsed = await _parse_form_images(request, "files", max_files, too_many)
     elif _is_json(content_type):
-        body = await request.body()
-        parsed = await _parse_json(offload, partial(_parse_batch_json, body), len(body))
+        parsed = await _parse_json(offload, _parse_batch_json, await _whole_body(request))
     else:
         raise BadRequest("Send the images as multipart fields 'files' or as JSON with the member 'images'.")
     if len(parsed.items) > max_files:
@@ -120,10 +119,15 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-async def _parse_json(offload: Offload, parse: Callable[[], ParsedRequest], size: int) -> ParsedRequest:
-    if size <= MAX_INLINE_JSON_BYTES:
-        return parse()
-    parsed = await offload(parse)
+async def _whole_body(request: Request) -> bytes:
+    """Receive the body; unlike ``Request.body``, the request does not keep a copy of it until its answer."""
+    return b"".join([chunk async for chunk in request.stream()])
+
+
+async def _parse_json(offload: Offload, parse: Callable[[bytes], ParsedRequest], body: bytes) -> ParsedRequest:
+    if len(body) <= MAX_INLINE_JSON_BYTES:
+        return parse(body)
+    parsed = await offload(partial(parse, body))
     assert isinstance(parsed, ParsedRequest)
     return parsed
 
@@ -252,7 +256,16 @@ def _parse_batch_json(body: bytes) -> ParsedRequest:
 
 
 def _base64_image(name: str | None, encoded: str) -> UploadedImage:
-    return UploadedImage(name, cache(lambda: _require_bytes(_from_base64(encoded))), len(encoded))
+    """Make an image that holds its text until it is decoded, and its bytes from then on."""
+    held: list[str | bytes] = [encoded]
+
+    def read_bytes() -> bytes:
+        data = held[0]
+        if isinstance(data, str):
+            data = held[0] = _from_base64(data)
+        return _require_bytes(data)
+
+    return UploadedImage(name, read_bytes, len(encoded))
 
 
 def _from_base64(encoded: str) -> bytes:

@@ -15,16 +15,21 @@ from linewise.service.errors import BodyTooLarge, QueueFull, ServiceError, Uploa
 
 DRAIN_TIMEOUT_S = 1.0  # for the unread rest of a body after an early answer
 
+# Large bodies leave a share of the total to small ones, so that a few that stall do not lock out single lines.
+SMALL_BODY_BYTES = 2**20
+SHARE_OF_SMALL_BODIES = 1 / 8
+
 
 class BodyLimitMiddleware:
     """Reject request bodies that are too large or arrive too slowly.
 
     Each body may have ``max_bytes`` bytes, or the limit of its path in ``path_limits``, and must arrive within
-    ``timeout`` seconds. All bodies being received or processed may have ``max_total_bytes`` bytes together; beyond
-    that, requests get 503. A ``Content-Length`` over the limit is rejected without reading the body; a body without
-    that header is counted as it arrives. ``body_received`` of the request's state is the time of the last byte on the
-    ``time.monotonic`` clock. Errors are raised where the application reads the body, so the usual error
-    handlers answer them.
+    ``timeout`` seconds. All bodies being received or processed may have ``max_total_bytes`` bytes together, a little
+    less for bodies that are not small; beyond that, requests get 503. A ``Content-Length`` over the limit is rejected
+    without reading the body; a body without that header is counted as it arrives. ``body_received`` of the request's
+    state is the time of the last byte on the ``time.monotonic`` clock; ``release_body`` of the state ends the
+    processing of the body before the answer is sent. Errors are raised where the application reads the body, so the
+    usual error handlers answer them.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class BodyLimitMiddleware:
         self.timeout = timeout
         self.path_limits = path_limits or {}
         self.bytes_in_flight = 0
+        largest = max([max_bytes, *self.path_limits.values()])  # fits while nothing else is there
+        self.max_total_bytes_of_large = max(largest, int((1 - SHARE_OF_SMALL_BODIES) * max_total_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -64,7 +71,7 @@ class BodyLimitMiddleware:
         try:
             await self.app(scope, body.receive, drain_then_send)
         finally:
-            self.bytes_in_flight -= body.received_bytes
+            body.release()
 
 
 class _LimitedBody:
@@ -72,6 +79,7 @@ class _LimitedBody:
 
     def __init__(self, limits: BodyLimitMiddleware, scope: Scope, receive: Receive, max_bytes: int) -> None:
         self.received_bytes = 0
+        self._counted_bytes = 0
         self._scope = scope
         self._limits = limits
         self._receive = receive
@@ -79,6 +87,11 @@ class _LimitedBody:
         self._deadline = asyncio.get_running_loop().time() + limits.timeout
         self._failure: ServiceError | None = None
         self._complete = False
+
+    def release(self) -> None:
+        """Stop counting the bytes that have arrived."""
+        self._limits.bytes_in_flight -= self._counted_bytes
+        self._counted_bytes = 0
 
     async def drain(self) -> None:
         """Read the rest of the body for at most ``DRAIN_TIMEOUT_S``.
@@ -105,16 +118,19 @@ class _LimitedBody:
             self._count(len(message.get("body", b"")))
             if not message.get("more_body", False):
                 self._complete = True
-                self._scope.setdefault("state", {})["body_received"] = time.monotonic()
+                self._scope.setdefault("state", {}).update(body_received=time.monotonic(), release_body=self.release)
                 self._deadline = math.inf  # only the disconnect can follow, which has no deadline
         return message
 
     def _count(self, size: int) -> None:
         self.received_bytes += size
+        self._counted_bytes += size
         self._limits.bytes_in_flight += size
+        is_small = self.received_bytes <= SMALL_BODY_BYTES
+        max_total = self._limits.max_total_bytes if is_small else self._limits.max_total_bytes_of_large
         if self.received_bytes > self._max_bytes:
             self._failure = _body_too_large(self._max_bytes)
-        elif self._limits.bytes_in_flight > self._limits.max_total_bytes:
+        elif self._limits.bytes_in_flight > max_total:
             self._failure = QueueFull("Too many bytes are being received; retry later.", retry_after=1.0)
         if self._failure is not None:
             raise self._failure

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from linewise.service.api import uploads
+from linewise.service.middleware.body_limits import BodyLimitMiddleware
 from tests.service.documents.test_image import png_with_header
 
 NDJSON = {"accept": "application/x-ndjson"}
@@ -237,7 +240,7 @@ def test_a_stream_that_nobody_takes_does_not_keep_its_room(make_client: Callable
     """An ASGI server waits in ``send`` while the client's window is shut."""
     app: Any = make_client().app
 
-    async def scenario() -> tuple[int, int]:
+    async def scenario() -> tuple[int, int, int]:
         shut = asyncio.Event()
 
         async def send(message: Any) -> None:
@@ -249,12 +252,25 @@ def test_a_stream_that_nobody_takes_does_not_keep_its_room(make_client: Callable
         await shut.wait()
         while app.state.engine.load[0]:
             await asyncio.sleep(0.001)
-        load: tuple[int, int] = app.state.engine.load[:2]
+        bodies = app.middleware_stack
+        while not isinstance(bodies, BodyLimitMiddleware):
+            bodies = bodies.app
+        load = (*app.state.engine.load[:2], bodies.bytes_in_flight)
         request.cancel()
         await asyncio.wait([request])
         return load
 
-    assert asyncio.run(scenario()) == (0, 0)
+    assert asyncio.run(scenario()) == (0, 0, 0)
+
+
+def test_an_image_in_base64_is_held_once() -> None:
+    tracemalloc.start()
+    try:
+        image = uploads._base64_image(None, base64.b64encode(bytes(3_000_000)).decode())
+        assert len(image.read_bytes()) == len(image.read_bytes()) == 3_000_000
+        assert tracemalloc.get_traced_memory()[0] < 3_500_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_stream_whose_client_left_before_its_beginning_does_not_keep_its_room(

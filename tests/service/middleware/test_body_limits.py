@@ -176,3 +176,60 @@ def test_the_total_of_all_bodies_is_limited_and_released() -> None:
 
     assert asyncio.run(scenario()) == [503, 200, 200, 200]
     assert limits.bytes_in_flight == 0
+
+
+async def stalled(limits: BodyLimitMiddleware, size: int, end: asyncio.Event) -> None:
+    """Send a body of which the last part is missing until the end."""
+    parts = [{"type": "http.request", "body": bytes(size), "more_body": True}]
+
+    async def receive() -> Message:
+        if parts:
+            return parts.pop()
+        await end.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    await limits({"type": "http", "method": "POST", "path": "/", "headers": []}, receive, send)
+
+
+def test_stalled_large_bodies_leave_room_for_small_ones() -> None:
+    largest, total = 90 * 2**20, 256 * 2**20
+    limits = BodyLimitMiddleware(reads_all, max_bytes=largest, max_total_bytes=total, timeout=60)
+
+    async def scenario() -> list[int]:
+        end = asyncio.Event()
+        uploads = [asyncio.create_task(stalled(limits, 85 * 2**20 + 200_000, end)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        statuses: list[int] = []
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        for size in (2**20, 90 * 2**20):
+            scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+            await limits(scope, chunks(bytes(size)), send)
+        end.set()
+        await asyncio.gather(*uploads, return_exceptions=True)
+        return statuses
+
+    assert asyncio.run(scenario()) == [200, 503]
+    assert limits.bytes_in_flight == 0
+
+
+def test_the_application_may_release_a_body_before_its_answer() -> None:
+    left: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        left.append(limits.bytes_in_flight)
+        scope["state"]["release_body"]()
+        left.append(limits.bytes_in_flight)
+        await PlainTextResponse("")(scope, receive, send)
+
+    limits = BodyLimitMiddleware(app, max_bytes=10, max_total_bytes=10, timeout=5)
+    assert drive(limits, chunks(b"12345"))[0] == 200
+    assert left == [5, 0]
+    assert limits.bytes_in_flight == 0
