@@ -25,6 +25,7 @@ from linewise.service.middleware.request_context import RequestContextMiddleware
 from linewise.service.middleware.server_errors import ServerErrorMiddleware
 from linewise.service.settings import Settings
 from linewise.service.web.page import page
+from linewise.service.web.preview import preview
 
 _RECOGNIZE_PATHS = ("/recognize", "/v1/recognize", *kserve.INFER_PATHS)
 _BATCH_PATHS = ("/recognize/batch", "/v1/recognize/batch")
@@ -65,6 +66,7 @@ def create_app(
     app.include_router(kserve.router)
     app.include_router(routes.service)
     app.include_router(page)
+    app.include_router(preview)
     return app
 
 

@@ -1,4 +1,4 @@
-"""The demo page at ``/``: three static files, which load nothing from other hosts."""
+"""The demo page at ``/``: static files, which load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from starlette.responses import Response
 _FOLDER = Path(__file__).parent
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self';"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+}
+_MEDIA_TYPES = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "card.js": "text/javascript",
+    "picture.js": "text/javascript",
+    "service.js": "text/javascript",
+    "samples/receipt.jpg": "image/jpeg",
+    "samples/sign.jpg": "image/jpeg",
+    "samples/letter.png": "image/png",
+    "samples/letter.tiff": "image/tiff",
 }
 
 page = APIRouter(include_in_schema=False)
@@ -28,5 +39,5 @@ def _serve(path: str, name: str, media_type: str) -> None:
 
 
 _serve("/", "index.html", "text/html")
-_serve("/web/page.css", "page.css", "text/css")
-_serve("/web/page.js", "page.js", "text/javascript")
+for _name, _media_type in _MEDIA_TYPES.items():
+    _serve(f"/web/{_name}", _name, _media_type)

@@ -74,7 +74,8 @@ def routes() -> dict[str, Any]:
         "GET": (
             "/", "/docs", "/healthz/live", "/healthz/ready", "/metrics", "/nowhere", "/openapi.json", "/v1/models",
             "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/linewise", "/v2/models/linewise/ready",
-            "/v2/models/linewise/versions/1", "/v2/models/linewise/versions/1/ready", "/web/page.css", "/web/page.js",
+            "/v2/models/linewise/versions/1", "/v2/models/linewise/versions/1/ready", "/web/card.js", "/web/page.css",
+            "/web/page.js", "/web/picture.js", "/web/service.js",
         ),
         "POST": ("/recognize", "/v1/recognize"),
     }  # fmt: skip

@@ -33,7 +33,7 @@ ALLOWED = {
     },
     "client": set(),
     "integrations": {"cpu", "documents", "errors", "formats", "inference", "settings"},
-    "web": set(),
+    "web": {"api", "documents", "errors", "inference", "middleware"},
 }  # fmt: skip
 
 
