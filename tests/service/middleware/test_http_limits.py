@@ -13,7 +13,7 @@ import pytest
 from linewise.service.app import create_app
 from linewise.service.middleware import http_limits
 from linewise.service.settings import Settings
-from tests.service.conftest import FakePages, FakeReader, serving
+from tests.service.conftest import FakePages, FakeReader, draw_line, encode, serving
 
 POST = b"POST /recognize HTTP/1.1\r\nHost: x\r\n"
 TIMEOUT_S = 60  # far more than anything here takes
@@ -205,3 +205,21 @@ def test_a_thousand_parts_are_refused(
     response = httpx2.post(url, content=parts + b"--B--\r\n", headers=headers, timeout=TIMEOUT_S)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert_serving(port, picture)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("step", [1, 7, 2**20])
+def test_a_body_beside_an_unsupported_upgrade_is_read(port: int, step: int, chunked: bool) -> None:
+    body = encode(draw_line())
+    sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    # as the HttpClient of Java sends it
+    upgrade = b"Connection: Upgrade, HTTP2-Settings%s\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n"
+    head = POST + b"Content-Type: image/png\r\n" + length + b"\r\n"
+    requests = head + upgrade % b"" + b"\r\n" + sent + head + upgrade % b", close" + b"\r\n" + sent
+    with connect(port) as connection:
+        for start in range(0, len(requests), step):
+            connection.sendall(requests[start : start + step])
+        answers = receive_all(connection)
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.count(b'"format":"PNG"') == 2
