@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from linewise.model.annotate import draw_words
     from linewise.model.decoding.options import Decoding
     from linewise.model.network.checkpoint import CheckpointError
     from linewise.model.network.config import ModelConfig
@@ -30,6 +31,7 @@ __all__ = [
     "Reader",
     "Reading",
     "Word",
+    "draw_words",
     "is_sure_line",
     "likelier",
     "load",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "annotate": ("draw_words",),
     "decoding.options": ("Decoding",),
     "network.checkpoint": ("CheckpointError",),
     "network.config": ("ModelConfig",),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 import structlog
 
-LogFormat = Literal["json", "console"]
+LogFormat = Literal["auto", "json", "console"]
 
 
 def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
-    """Return a ``logging.config`` dictionary that sends all logs, uvicorn's included, to standard error."""
+    """Return a ``logging.config`` dictionary that sends all logs, uvicorn's included, to standard error.
+
+    ``auto`` is text where that is a terminal, and JSON elsewhere.
+    """
+    is_terminal = sys.stderr.isatty()
     renderers = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if log_format == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        if log_format == "json" or (log_format == "auto" and not is_terminal)
+        else [structlog.dev.ConsoleRenderer(colors=is_terminal)]
     )
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,

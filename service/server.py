@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import ipaddress
 import logging
 import os
 import signal
@@ -61,6 +62,15 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
+def page_address(host: str, port: int) -> str:
+    """Return the address of the page for a browser on this machine; a host that means all addresses is loopback."""
+    with contextlib.suppress(ValueError):  # a name
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 def _silence_libtiff() -> None:
     """Keep libtiff from writing errors about uploaded files to standard error."""
     with contextlib.suppress(AttributeError, OSError):  # unreachable where Pillow links it statically
@@ -86,6 +96,11 @@ class _DrainingServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._engine.on_failure = self._on_model_failure
         await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.servers:
+            log.info("open %s", page_address(self.config.host, self.servers[0].sockets[0].getsockname()[1]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None or self._engine.draining:

@@ -46,8 +46,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins allowed by CORS, separated by commas."
     )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="Log format: JSON lines, or text for consoles."
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="Log format: JSON lines, or text for consoles; auto is text on a terminal and JSON elsewhere.",
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="Minimum log level."

@@ -27,7 +27,7 @@ EngineOption = Annotated[
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the packaged one.")]
 
-MIN_PROGRESS_BAR_ITEMS = 6
+MIN_PROGRESS_BAR_ITEMS = 2
 
 
 def print_error(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linewise.service.bulk.auto import BATCH_SIZE_IMAGES, AutoReader
+from linewise.service.bulk.auto import BATCH_SIZE_IMAGES, AutoReader, ReadPage
 from linewise.service.bulk.export import (
     TEXT_ONLY,
     Form,
@@ -47,10 +47,12 @@ def print_lines(
     decoding: Decoding | None,
     record: RecordOptions | None,
     explanation: Path | None,
+    annotation: Path | None = None,
 ) -> int:
     """Print the text of each image and return the number of failures.
 
-    ``record`` says what JSON objects hold; None prints plain text. ``explanation`` is the PNG to draw, if any.
+    ``record`` says what JSON objects hold; None prints plain text. ``explanation`` and ``annotation`` are the pictures
+    to draw, if any.
     """
     failures = 0
     with progress_bar(len(sources)) as advance:
@@ -62,6 +64,8 @@ def print_lines(
                 continue
             if explanation is not None:
                 _draw_explanation(reader, result.image, explanation)
+            if annotation is not None:
+                _draw_annotation(ReadPage(result.source, 1, result.image, result.reading), annotation)
             if record is not None:
                 typer.echo(line_as_json(result.source, result.image, result.reading, record))
             else:
@@ -98,20 +102,44 @@ def _draw_explanation(reader: LineReader, image: UprightImage, picture: Path) ->
         fail(f"{picture}: {error}", 1)
 
 
-def print_auto(reader: AutoReader, sources: list[str], record: RecordOptions | None) -> int:
+def _draw_annotation(read: ReadPage, picture: Path) -> None:
+    """Draw what was read over a page; exit with 1 if the picture cannot be written."""
+    from linewise.service.bulk import annotate
+
+    path = annotate.page_path(picture, read.number)
+    try:
+        annotate.save(path, annotate.draw(read.image, read.page(with_characters=False)))
+    except (OSError, ValueError) as error:  # a missing folder, an unknown suffix
+        fail(f"{path}: {getattr(error, 'strerror', None) or error}", 1)
+
+
+def print_auto(
+    reader: AutoReader,
+    sources: list[str],
+    limits: ImageLimits,
+    record: RecordOptions | None,
+    annotation: Path | None = None,
+) -> int:
     """Print each image as one line or as a page, and the pages of documents; returns the number of failures.
 
-    ``record`` says what JSON objects hold; None prints plain text.
+    ``record`` says what JSON objects hold; None prints plain text. ``annotation`` is the picture to draw, if any.
+    Progress counts the pages of a single source, else the sources.
     """
     failures = 0
     alone = len(sources) == 1
-    with progress_bar(len(sources)) as advance:
+    started: set[str] = set()
+    with progress_bar(document_length(sources[0], limits) if alone else len(sources)) as advance:
         for read in reader.read(sources):
-            advance()
+            if alone or read.source not in started:
+                advance()
+            started.add(read.source)
             if isinstance(read, Failure):
                 failures += 1
                 print_error(f"{read.source}: {read.reason}")
-            elif record is not None:
+                continue
+            if annotation is not None:
+                _draw_annotation(read, annotation)
+            if record is not None:
                 typer.echo(as_json(read.source, read.number, read.page(**record.parts), record))
             else:
                 for text in read.texts:
@@ -119,10 +147,16 @@ def print_auto(reader: AutoReader, sources: list[str], record: RecordOptions | N
     return failures
 
 
-def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, record: RecordOptions | None) -> int:
+def print_pages(
+    pages: PageReader,
+    sources: list[str],
+    limits: ImageLimits,
+    record: RecordOptions | None,
+    annotation: Path | None = None,
+) -> int:
     """Print the rows of each page in reading order, or one JSON object per page; returns the number of failures.
 
-    ``record`` is that of ``print_auto``. Progress counts the pages of a single source, else the sources.
+    ``record``, ``annotation`` and the progress are those of ``print_auto``.
     """
     failures = 0
     alone = len(sources) == 1
@@ -134,6 +168,8 @@ def print_pages(pages: PageReader, sources: list[str], limits: ImageLimits, reco
                     print_error(f"{image.source}: {image.reason}")
                     continue
                 reading = pages.read(image.pixels)
+                if annotation is not None:
+                    _draw_annotation(ReadPage(source, number, image, reading), annotation)
                 if record is not None:
                     typer.echo(page_as_json(source, number, image, reading, record))
                 else:

@@ -49,7 +49,7 @@ FormatOption = Annotated[
     Form | None,
     typer.Option(
         "--format",
-        help="Output format; text is laid out as on the page, tsv are words with boxes in Tesseract's columns, pdf is a"
+        help="Output format; text is laid out as on the page, tsv lists words with boxes as Tesseract does, pdf is a"
         " searchable PDF: the images with an invisible text layer.",
     ),
 ]
@@ -66,6 +66,13 @@ LexiconOption = Annotated[
 ExplainOption = Annotated[
     Path | None,
     typer.Option(help="PNG to draw for one image: its characters, their alternatives, and the alignment."),
+]
+AnnotateOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Picture to draw for one image: its words in boxes coloured by confidence, and the text beside it."
+        " Further pages of a document get a number: out.png, out-2.png."
+    ),
 ]
 ModeOption = Annotated[
     Mode | None,
@@ -94,6 +101,7 @@ def read(
     charset_exclude: ExcludeOption = "",
     lexicon: LexiconOption = None,
     explain: ExplainOption = None,
+    annotate: AnnotateOption = None,
     mode: ModeOption = None,
     page: PageOption = False,
     output: OutputOption = None,
@@ -110,7 +118,9 @@ def read(
     constraints = Constraints(alternatives, charset, charset_exclude, lexicon)
     if page and mode not in (None, "page"):
         fail(f"--page and --mode {mode} contradict each other: leave out one of them", 2)
-    options = ReadOptions(as_json, form, detail, constraints, explain, "page" if page else mode, output, engine)
+    options = ReadOptions(
+        as_json, form, detail, constraints, explain, annotate, "page" if page else mode, output, engine
+    )
     check_options(options)
     run(make_plan(images, options), settings)
 
@@ -147,6 +157,7 @@ class ReadOptions:
     detail: Detail
     constraints: Constraints
     explain: Path | None
+    annotate: Path | None
     requested_mode: Mode | None
     output: Path | None
     engine: EngineName
@@ -189,8 +200,10 @@ class ReadPlan:
 def check_options(options: ReadOptions) -> None:
     """Exit with 2 if options exclude each other, and with 1 if Ray is needed and not installed."""
     on_ray = options.engine == "ray"
-    if options.form is not None and (options.as_json or options.explain or on_ray):
-        fail("--format cannot be combined with --json, --explain or --engine ray: leave out one of them", 2)
+    if options.form is not None and (options.as_json or options.explain or options.annotate or on_ray):
+        fail("--format cannot be combined with --json, --explain, --annotate or --engine ray: leave out one of them", 2)
+    if options.annotate is not None and options.adds_rows:
+        fail("--output adds rows of a fixed form: leave out --annotate", 2)
     if options.detail != "text" and not options.prints_json:
         fail(f"--detail {options.detail} needs --json or --format json", 2)
     other_form = options.as_json or options.constraints.alternatives or options.explain or options.mode != "line"
@@ -215,6 +228,8 @@ def make_plan(images: list[str], options: ReadOptions) -> ReadPlan:
         fail("--explain takes an image of one line: leave out --page and other modes than line", 2)
     if options.explain is not None and len(sources) != 1:
         fail(f"--explain takes one image, not {len(sources)}", 2)
+    if options.annotate is not None and len(sources) != 1:
+        fail(f"--annotate takes one image, not {len(sources)}", 2)
     if options.mode == "page" and options.constraints.given:
         fail("--page decodes without constraints: leave out --alternatives, --charset, --charset-exclude, --lexicon", 2)
     return ReadPlan(sources, options, _documents(sources, options))
@@ -260,9 +275,10 @@ def _read_pages(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
     options, limits = plan.options, settings.image_limits
     pages = _open_page_reader(reader)
     assert pages is not None
+    record = options.record if options.prints_json else None
     if plan.documents is not None and options.form is not None:
         return write_documents(plan.documents, options.form, reader, pages, limits, record=options.record)
-    return print_pages(pages, plan.sources, limits, options.record if options.prints_json else None)
+    return print_pages(pages, plan.sources, limits, record, options.annotate)
 
 
 def _read(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
@@ -279,9 +295,9 @@ def _read(plan: ReadPlan, reader: LineReader, settings: Settings) -> int:
         return write_documents(plan.documents, options.form, reader, auto, limits, decoding, options.record)
     record = options.record if options.prints_json else None
     if auto is not None:
-        return print_auto(auto, plan.sources, record)
+        return print_auto(auto, plan.sources, limits, record, options.annotate)
     if options.output is None:
-        return print_lines(reader, plan.sources, limits, decoding, record, options.explain)
+        return print_lines(reader, plan.sources, limits, decoding, record, options.explain, options.annotate)
     sources = list(dict.fromkeys(plan.sources))
     if options.engine == "ray":
         write_rows_on_ray(sources, options.output, settings, decoding_arguments)

@@ -106,7 +106,7 @@ def mcp(
 
     LINEWISE_URL makes them use a running service.
     """
-    require_packages(["mcp", "pypdfium2"], "mcp", "the command")
+    require_packages(["mcp"], "mcp", "the command")
     from linewise.service.integrations import open_document_reader
     from linewise.service.integrations.mcp_server import build_server
     from linewise.service.integrations.reading import ReadingError

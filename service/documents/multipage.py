@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,7 +31,6 @@ from linewise.service.errors import (
     ImageTooLarge,
     ImageTooSmall,
     Undecodable,
-    UnsupportedImage,
 )
 
 RENDER_DPI = 200  # small print is 20 pixels high
@@ -185,12 +183,7 @@ def _render_pdf(data: bytes, number: int, limits: ImageLimits, stop: Stop | None
 def _run_pdf_worker(
     data: bytes, memory: int, stop: Stop | None, task: str, *arguments: object
 ) -> tuple[dict[str, Any], memoryview]:
-    """Run a task with ``memory`` bytes in addition to ``MEMORY_LIMIT_BYTES``.
-
-    Raises ``WorkerFailed``, and ``UnsupportedImage`` without the extra.
-    """
-    if find_spec("pypdfium2") is None:
-        raise UnsupportedImage("PDF input needs an optional dependency: pip install 'linewise[pdf]'.")
+    """Run a task with ``memory`` bytes in addition to ``MEMORY_LIMIT_BYTES``. Raises ``WorkerFailed``."""
     return run_worker(data, MEMORY_LIMIT_BYTES + memory, CPU_LIMIT_S, stop, task, *arguments)
 
 

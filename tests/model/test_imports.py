@@ -25,6 +25,7 @@ ALLOWED = {
     "evaluation": {"network", "runtime", "decoding", "recognition", "page", "synth"},
     "synth": {"network"},
     "train": {"network", "runtime", "decoding", "recognition", "page", "evaluation", "synth"},
+    "annotate": {"recognition"},
     "explain": {"network", "runtime", "decoding", "recognition"},
     "export": {"network", "runtime", "recognition"},
 }  # fmt: skip
@@ -107,7 +108,7 @@ def test_modules_import_without_cycles() -> None:
 
 def test_the_public_names_are_these() -> None:
     lines = {"Alternative", "Character", "CheckpointError", "Decoding", "Reader", "Reading", "Word", "load"}
-    pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "load_page_reader"}
+    pages = {"FoundLine", "PageLine", "PageReader", "PageReading", "PageSteps", "draw_words", "load_page_reader"}
     elsewhere = {
         "ModelConfig",
         "Pages",

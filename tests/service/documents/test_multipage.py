@@ -184,12 +184,6 @@ def test_a_small_pdf_that_asks_for_much_time_or_memory_gets_little(
         decode_page(data, 0, LIMITS)
 
 
-def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linewise.service.documents.multipage.find_spec", lambda name: None)
-    with pytest.raises(UnsupportedImage, match=r"linewise\[pdf\]"):
-        page_count(saved("PDF"), 50)
-
-
 @pytest.mark.parametrize("file_format", ["PDF", "TIFF"])
 def test_a_document_answers_with_its_pages(client: TestClient, file_format: str) -> None:
     response = post(client, saved(file_format), mode="page")

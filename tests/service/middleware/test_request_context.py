@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -165,6 +166,23 @@ def test_the_server_logs_in_the_configured_format() -> None:
     first, second = result.stderr.splitlines()
     assert json.loads(first)["event"] == "hello json" and "color_message" not in first
     assert "hello console" in second
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(("kind", "is_json"), [("auto", False), ("json", True), ("console", False)])
+def test_logs_are_text_on_a_terminal_unless_json_is_set(kind: str, is_json: bool) -> None:
+    code = (
+        "import logging, logging.config; from linewise.service.logs import log_config\n"
+        f"logging.config.dictConfig(log_config({kind!r}, 'info')); logging.getLogger('linewise').info('hello')\n"
+    )
+    ours, theirs = os.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "hello" in shown and shown.startswith("{") == is_json
+    piped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert piped.startswith("{") == (kind != "console") and "\x1b" not in piped
 
 
 def test_server_timing_lists_the_stages(client: TestClient, picture: bytes) -> None:

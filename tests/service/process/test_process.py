@@ -19,6 +19,8 @@ import httpx2
 import pytest
 from PIL import Image
 
+from linewise.service.server import page_address
+
 # A service whose model waits until the file named by GATE exists, and loses its device on a colour image.
 PROGRAM = """
 import os, sys, time
@@ -201,3 +203,25 @@ def test_sigterm_ends_the_process_although_a_decoder_is_stuck(
     _, errors = service.process.communicate(timeout=30)
     assert service.process.returncode == 0
     assert "exit without 1 stuck decoders" in errors
+
+
+def test_the_start_logs_the_address_to_open(start: Callable[..., Service]) -> None:
+    service = start()
+    service.process.terminate()
+    _, stderr = service.process.communicate(timeout=60)
+    events = [json.loads(line)["event"] for line in stderr.splitlines()]
+    assert f"open http://127.0.0.1:{service.port}/" in events
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80/"),
+        ("0.0.0.0", "http://127.0.0.1:80/"),
+        ("::", "http://[::1]:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("ocr.example", "http://ocr.example:80/"),
+    ],
+)
+def test_the_address_can_be_opened_on_this_machine(host: str, address: str) -> None:
+    assert page_address(host, 80) == address
