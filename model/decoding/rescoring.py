@@ -28,8 +28,8 @@ MIN_POSTERIOR_SHARE = 0.03
 
 # Weight of the language model's log probability, and a reward for each character, since every further one makes a text
 # less probable.
-LANGUAGE_WEIGHT = 0.3
-LENGTH_REWARD = 0.9
+LANGUAGE_WEIGHT = 0.2
+LENGTH_REWARD = 0.5
 
 
 @dataclass(frozen=True)

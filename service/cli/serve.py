@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,16 +68,36 @@ def _serve_embedded(settings: Settings) -> None:
     threads = settings.batch_limits.threads
     share_cores(threads)
     with ModelProcess(settings.model_spec, threads + granted_cores()) as model:
-        # The model process loads the weights while this process imports the web framework.
-        from linewise.service.app import create_app
-        from linewise.service.server import run
+        with _every_interrupt_counts():
+            # The model process loads the weights while this process imports the web framework.
+            from linewise.service.app import create_app
+            from linewise.service.server import run
 
-        _wait_until_loaded(model)
-        app = create_app(settings, model, model.pages)
+            _wait_until_loaded(model)
+            app = create_app(settings, model, model.pages)
         model.on_lost(app.state.engine.handle_model_loss)
         code = run(app, settings)
     if code:
         raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _every_interrupt_counts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if one was lost on the way, as in a callback of the garbage collector."""
+    received = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
 
 
 def _wait_until_loaded(model: ModelProcess) -> None:

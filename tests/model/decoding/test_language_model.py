@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from linewise.model.decoding.language_model import (
+    CODE,
     CODE_CHARACTERS,
     CODE_SHARE,
     DEFAULT_PATH,
@@ -60,19 +61,25 @@ def test_it_is_the_model_of_the_book(order: int, least: int) -> None:
     assert model.log_probs(texts) == pytest.approx(np.array(expected), rel=1e-5)
 
 
-def test_words_that_are_no_language_are_told_apart_by_their_length_alone() -> None:
+def test_codes_are_told_apart_by_their_length_alone() -> None:
     model = load()
-    texts = ["the weather", "the weatner", "qzxvkj", "qzxvkg", "the qzxvkj", "", "word"]
+    texts = ["the weather", "the weatner", "x7q-k9vj", "x7q-k9vg", "the x7q-k9vj", "", "word"]
     tolerant, strict = model.tolerant_log_probs(texts), model.log_probs(texts)
-    assert (tolerant[[0, 6]] < strict[[0, 6]]).all() and tolerant[0] == pytest.approx(strict[0], abs=0.5)
-    assert tolerant[0] - tolerant[1] > 1  # a misspelt word is still less probable
-    as_code = math.log(CODE_SHARE) - 7 * math.log(CODE_CHARACTERS)
-    assert tolerant[2] == pytest.approx(as_code, abs=0.05) and tolerant[2] == pytest.approx(tolerant[3], abs=0.05)
-    assert abs(strict[2] - strict[3]) > 0.5
-    together = model.tolerant_log_probs(["the", "qzxvkj"]).sum()
-    assert tolerant[4] == pytest.approx(together, abs=1.5)
+    language = [0, 1, 5, 6]
+    assert tolerant[language] == pytest.approx(strict[language])
+    as_code = math.log(CODE_SHARE) - 9 * math.log(CODE_CHARACTERS)
+    assert tolerant[2] == pytest.approx(as_code, abs=0.1) and tolerant[2] == pytest.approx(tolerant[3], abs=0.1)
+    assert abs(strict[2] - strict[3]) > 0.2
     assert tolerant == pytest.approx([model.tolerant_log_probs([text])[0] for text in texts])
     assert model.tolerant_log_probs([]).shape == (0,)
+
+
+@pytest.mark.parametrize(("word", "is_code"), [
+    ("TOTAL", False), ("it's", False), ("end.", False), ("vis-à-vis", False), ("B12", True), ("12.50", True),
+    ("a@b", True), ("www.x.de", True), ("and/or", True),
+])  # fmt: skip
+def test_words_with_digits_and_addresses_are_codes(word: str, is_code: bool) -> None:
+    assert bool(CODE.search(word)) is is_code
 
 
 def test_each_text_is_judged_by_itself() -> None:
