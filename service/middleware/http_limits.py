@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -80,7 +80,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Start the timer for the first head."""
         super().connection_made(transport)
-        self.parser = _UpgradeIgnoringParser(self)
+        self.parser = cast(httptools.HttpRequestParser, _UpgradeIgnoringParser(self))
         transport.set_write_buffer_limits(high=0)  # pauses writing with the first byte that the client does not take
         self._start_head_timer()
 
