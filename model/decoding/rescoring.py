@@ -64,9 +64,7 @@ def rescore(
     scores = np.logaddexp.reduce(support, axis=0)
     if language is not None:
         texts = [charset.decode(ids).strip(" ") for ids in hypotheses]
-        scores += LANGUAGE_WEIGHT * language.tolerant_log_probs(texts) + LENGTH_REWARD * np.array(
-            [len(t) for t in texts]
-        )
+        scores += LANGUAGE_WEIGHT * language.log_probs(texts) + LENGTH_REWARD * np.array([len(t) for t in texts])
     best_right, any_right = (_probability_of_any(support[:, :count]) for count in (len(best), len(hypotheses)))
     shares = _softmax(scores[: len(best)]) * best_right
     if len(hypotheses) > len(best):

@@ -12,9 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from linewise.model.decoding.language_model import (
-    CODE,
-    CODE_CHARACTERS,
-    CODE_SHARE,
     DEFAULT_PATH,
     LanguageConfig,
     LanguageModel,
@@ -59,27 +56,6 @@ def test_it_is_the_model_of_the_book(order: int, least: int) -> None:
     texts = ["abba", "ab", "", "b", "bbbbbbbbbb", "cab", "aab ba", "zebra", "baba ab", "a" * 40]
     expected = [by_hand(TEXTS, model.config.alphabet, order, least, text) for text in texts]
     assert model.log_probs(texts) == pytest.approx(np.array(expected), rel=1e-5)
-
-
-def test_codes_are_told_apart_by_their_length_alone() -> None:
-    model = load()
-    texts = ["the weather", "the weatner", "x7q-k9vj", "x7q-k9vg", "the x7q-k9vj", "", "word"]
-    tolerant, strict = model.tolerant_log_probs(texts), model.log_probs(texts)
-    language = [0, 1, 5, 6]
-    assert tolerant[language] == pytest.approx(strict[language])
-    as_code = math.log(CODE_SHARE) - 9 * math.log(CODE_CHARACTERS)
-    assert tolerant[2] == pytest.approx(as_code, abs=0.1) and tolerant[2] == pytest.approx(tolerant[3], abs=0.1)
-    assert abs(strict[2] - strict[3]) > 0.2
-    assert tolerant == pytest.approx([model.tolerant_log_probs([text])[0] for text in texts])
-    assert model.tolerant_log_probs([]).shape == (0,)
-
-
-@pytest.mark.parametrize(("word", "is_code"), [
-    ("TOTAL", False), ("it's", False), ("end.", False), ("vis-à-vis", False), ("B12", True), ("12.50", True),
-    ("a@b", True), ("www.x.de", True), ("and/or", True),
-])  # fmt: skip
-def test_words_with_digits_and_addresses_are_codes(word: str, is_code: bool) -> None:
-    assert bool(CODE.search(word)) is is_code
 
 
 def test_each_text_is_judged_by_itself() -> None:

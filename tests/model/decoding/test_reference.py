@@ -176,7 +176,7 @@ def rescored(views: Sequence[Array], language: LanguageModel | None, further: Se
             if language is not None:
                 text = CHARSET.decode(ids).strip(" ")
                 scores[ids] += rescoring.LENGTH_REWARD * len(text)
-                scores[ids] += rescoring.LANGUAGE_WEIGHT * float(language.tolerant_log_probs([text])[0])
+                scores[ids] += rescoring.LANGUAGE_WEIGHT * float(language.log_probs([text])[0])
         total = sum(map(math.exp, scores.values()))
         return [(ids, mass * math.exp(scores[ids]) / total) for ids in sorted(scores, key=lambda ids: -scores[ids])]
 
