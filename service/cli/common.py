@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -65,13 +67,40 @@ def replicas_from_environment() -> Replicas:
         fail(explain(error, "LINEWISE_RAY_"), 2)
 
 
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Hold a first SIGINT back until the end; main thread only, elsewhere without effect.
+
+    An import of a compiled module may lose KeyboardInterrupt or report it as ImportError. A second SIGINT is not held.
+    """
+    received = False
+
+    def hold(number: int, frame: object) -> None:
+        nonlocal received
+        if received:
+            raise KeyboardInterrupt
+        received = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received:
+            raise KeyboardInterrupt
+
+
 def open_reader(settings: Settings) -> LineReader:
     """Load the recogniser; exit with 1 if the checkpoint or the precision cannot be used."""
     from linewise.model import CheckpointError
     from linewise.service.inference.loading import load_reader
 
     try:
-        return load_reader(settings.model_spec)
+        with deferred_interrupt():
+            return load_reader(settings.model_spec)
     except (CheckpointError, ValueError) as error:
         fail(str(error), 1)
 

@@ -25,10 +25,6 @@ class InterruptibleGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             fail("interrupted", EXIT_INTERRUPTED)
-        except ImportError as error:  # how a compiled module reports that its import was interrupted
-            if not isinstance(error.__cause__, KeyboardInterrupt):
-                raise
-            fail("interrupted", EXIT_INTERRUPTED)
 
 
 app = typer.Typer(

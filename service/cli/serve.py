@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +12,7 @@ from linewise.service.cli.common import (
     DeviceOption,
     EngineOption,
     WeightsOption,
+    deferred_interrupt,
     fail,
     replicas_from_environment,
     require_packages,
@@ -68,7 +66,7 @@ def _serve_embedded(settings: Settings) -> None:
     threads = settings.batch_limits.threads
     share_cores(threads)
     with ModelProcess(settings.model_spec, threads + granted_cores()) as model:
-        with _every_interrupt_counts():
+        with deferred_interrupt():
             # The model process loads the weights while this process imports the web framework.
             from linewise.service.app import create_app
             from linewise.service.server import run
@@ -79,25 +77,6 @@ def _serve_embedded(settings: Settings) -> None:
         code = run(app, settings)
     if code:
         raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def _every_interrupt_counts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end if one was lost on the way, as in a callback of the garbage collector."""
-    received = False
-
-    def interrupt(number: int, frame: object) -> None:
-        nonlocal received
-        received = True
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if received:
-        raise KeyboardInterrupt
 
 
 def _wait_until_loaded(model: ModelProcess) -> None:
