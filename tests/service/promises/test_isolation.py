@@ -140,7 +140,8 @@ def test_a_picture_that_fails_in_any_stage_and_place_fails_alone(stage: str, mon
     assert len(set(expected.values())) == len(expected), "texts identify their images"
     bad = encoded(POISON)[:-40] if stage == "decode" else encoded(POISON)
     poison(stage, monkeypatch)
-    app = create_app(Settings(threads=1, batch_items=BATCH_ITEMS), reader)
+    # A long target wait allows long batches beside the single image that occupies the model.
+    app = create_app(Settings(threads=1, batch_items=BATCH_ITEMS, target_wait=60.0), reader)
     with TestClient(app, raise_server_exceptions=False) as client:
         until(lambda: bool(app.state.engine.ready))
         for size in range(1, BATCH_ITEMS + 1):
