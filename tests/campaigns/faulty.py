@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from enum import IntEnum
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from linewise.model.recognition.results import Reading
 from linewise.service.app import create_app
 from linewise.service.server import run
 from linewise.service.settings import Settings
@@ -81,7 +81,7 @@ class FaultyReader:
         text: Any = text_of(int.from_bytes(image[0, 1:5].tobytes(), "big"))
         if image[0, 0] == Fault.ANSWER:
             text = [text]
-        return SimpleNamespace(text=text, confidence=1.0, confidence_min=1.0, characters=(), alternatives=(), turn=0)
+        return Reading(text, confidence=1.0, confidence_min=1.0, characters=())
 
 
 class ArrivalLogMiddleware:
