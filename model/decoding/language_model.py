@@ -86,15 +86,11 @@ class LanguageModel:
 
     def log_probs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Natural log probability of each text, including its end: float64 `(len(texts),)`."""
-        return np.array([sum(log_probs) for _, log_probs in self._score(texts)], np.float64)
-
-    def _score(self, texts: Sequence[str]) -> list[tuple[list[int], list[float]]]:
-        """Windows of each text, and the natural log probability of the last code of each window after the others."""
         windows_by_text = [self._windows(text) for text in texts]
         # Texts that compete for one picture have most of their windows in common.
         windows = list({window for windows in windows_by_text for window in windows})
         known = dict(zip(windows, self._window_log_probs(np.array(windows, np.int64)).tolist(), strict=True))
-        return [(windows, [known[window] for window in windows]) for windows in windows_by_text]
+        return np.array([sum(known[window] for window in windows) for windows in windows_by_text], np.float64)
 
     def _windows(self, text: str) -> list[int]:
         """For each character and the end of a text, its code after up to `order - 1` before it, as one integer."""

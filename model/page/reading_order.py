@@ -66,7 +66,7 @@ def _order_lines(boxes: Boxes, indexes: list[int]) -> list[list[int]]:
 
 
 def _column_gap(boxes: Boxes, indexes: list[int]) -> float | None:
-    """Position x of the gap between two columns of prose that the fewest lines cross, or None."""
+    """Find the x position of the gap between two columns of prose: the one crossed by the fewest lines, or None."""
     if len(indexes) < 2 * COLUMN_MIN_LINES:
         return None
     part = boxes[indexes]

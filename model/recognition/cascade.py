@@ -67,11 +67,10 @@ class FastStage:
 def load_fast(base: str | os.PathLike[str], revision: str) -> tuple[NetworkWeights[ModelConfig] | None, str]:
     """Load the fast network of a base network of that revision: `NAME-fast.safetensors` beside `NAME.safetensors`.
 
-    Returns None and the base network's revision where there is none, else a revision of both. The shipped base network
-    has one.
+    Returns None and the base network's revision where there is none, else a revision of both.
 
     Raises:
-        CheckpointError: the file is damaged, belongs to other weights, or the shipped one is missing.
+        CheckpointError: the file is damaged or belongs to other weights.
     """
     path = Path(base)
     fast_path = path.with_name(f"{path.stem}-fast{path.suffix}")

@@ -18,6 +18,7 @@ from linewise.model.network.charset import Charset
 from linewise.model.network.checkpoint import load_model, replace_durably, save
 from linewise.model.network.config import ModelConfig
 from linewise.model.network.crnn import CRNN
+from linewise.model.recognition.cascade import SHARED_FIELDS
 from linewise.model.recognition.preprocess import to_tensor
 from linewise.model.recognition.reader import Reader
 from linewise.model.synth.sources.fonts import find_faces
@@ -231,8 +232,7 @@ def _soft_targets(weights: Path, student: ModelConfig) -> SampleHook:
         ValueError: teacher and student do not share alphabet and frames.
     """
     teacher = Teacher(weights)
-    shape = ("alphabet", "height", "widths", "input_channels", "stretch")
-    if any(getattr(teacher.config, name) != getattr(student, name) for name in shape):
+    if any(getattr(teacher.config, name) != getattr(student, name) for name in SHARED_FIELDS):
         raise ValueError(f"{weights} has another alphabet or other frames than the recipe: it cannot be its teacher")
     return lambda samples, path: teacher.attach(samples, path.with_suffix(".targets.npz"))
 

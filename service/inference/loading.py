@@ -1,4 +1,4 @@
-"""Interfaces of the model, and loading it into this process.
+"""Interfaces of the recogniser and the line detector, and functions that load both.
 
 The module itself imports neither the model nor torch.
 """

@@ -63,7 +63,7 @@ Kind = Literal["line", "page", "auto"]
 
 @dataclass(frozen=True)
 class Demand:
-    """Work that asks for admission, all or none.
+    """Work of one request, admitted as a whole or refused.
 
     ``items`` images of ``size`` bytes in total, each a line, a page with any number of lines, or either of them.
     ``weight`` is the cost of decoding, 1 for the default one.

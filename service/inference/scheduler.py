@@ -209,7 +209,7 @@ class Scheduler:
         self._read_seconds = THROUGHPUT_EMA_DECAY * self._read_seconds + counted
 
     def release(self, reservation: Reservation) -> None:
-        """Return the capacity of a reservation. Idempotent."""
+        """Free the capacity that a reservation holds. Further calls have no effect."""
         if reservation.released:
             return
         reservation.released = True
@@ -233,9 +233,10 @@ class Scheduler:
         return self.limits.threads * self._read_columns / self._read_seconds
 
     def batch_limits(self, reservation: Reservation, due: float, now: float) -> tuple[float, int]:
-        """Return the work of the longest batch that begins with this image, and the images that it may have anyway.
+        """Return the limits of a batch that begins with this image.
 
-        An image of many gives way if a line that arrived now would be due before it.
+        The first is its most work in columns, the second a number of images that it may hold whatever their work. An
+        image of a request with several gets a short batch if a line that arrived now would be due before it.
         """
         is_late = not reservation.is_single and due > now + self.limits.urgent_timeout
         gives_way = is_late and now - self._last_urgent < self.limits.target_wait

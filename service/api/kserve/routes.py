@@ -1,4 +1,4 @@
-"""Routes of the Open Inference Protocol; an image takes the road of ``/recognize``."""
+"""Routes of the Open Inference Protocol, which share admission and recognition with ``/recognize``."""
 
 from __future__ import annotations
 
